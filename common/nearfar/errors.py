@@ -1,0 +1,60 @@
+"""Every error nearfar raises on purpose, with the exit code the command line gives it.
+
+The codes are part of the public contract: schedulers and Make recipes branch on them.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class NearfarError(Exception):
+    """Root of nearfar's own errors: a message for people, and an exit code for scripts."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(NearfarError, ValueError):
+    """A setting is unknown, of the wrong type, out of bounds or contradicts another one."""
+
+    exit_code = 2
+
+
+class MissingDependencyError(ConfigError, ImportError):
+    """An optional package is needed and absent; the message carries the command that installs it."""
+
+
+class DataError(NearfarError, ValueError):
+    """The data cannot be read or cannot be trained on; the message names the place and the fix."""
+
+    exit_code = 3
+
+
+class DivergedError(NearfarError, ArithmeticError):
+    """The loss or a gradient stopped being finite."""
+
+    exit_code = 4
+
+
+class OutOfMemoryError(NearfarError, MemoryError):
+    """The step does not fit in memory; the message names the setting to change."""
+
+    exit_code = 5
+
+
+class StorageError(NearfarError, OSError):
+    """A folder or database cannot be written, or is locked by somebody else."""
+
+    exit_code = 6
+
+
+class CheckpointError(NearfarError):
+    """No usable checkpoint, or one that belongs to a different run."""
+
+    exit_code = 2
+
+
+class Preempted(NearfarError):  # noqa: N818 - an ending, not a fault
+    """The run was asked to stop, saved itself and can be resumed."""
+
+    exit_code = 75
