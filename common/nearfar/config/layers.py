@@ -1,0 +1,144 @@
+"""From several sources of settings to one validated config; later layers win.
+
+Order used by the command line: method defaults < recipe < user file < ``NEARFAR_*`` < ``a.b=c``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from nearfar.config import yaml12
+from nearfar.config.settings import Settings
+from nearfar.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "NEARFAR_"
+
+ConfigT = TypeVar("ConfigT", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Nested values and the name of where they came from, for error messages."""
+
+    source: str
+    values: dict[str, Any]
+
+
+def file_layer(path: Path) -> Layer:
+    """Settings of a YAML file."""
+    return Layer(str(path), yaml12.load(path))
+
+
+def override_layer(overrides: Iterable[str]) -> Layer:
+    """Settings given as ``a.b=c`` words; values are read as YAML, so ``1e-3`` is a number.
+
+    Raises:
+        ConfigError: If a word has no ``=`` or an empty key.
+
+    Example:
+        >>> override_layer(["optim.lr=5e-4", "seed=1"]).values
+        {'optim': {'lr': 0.0005}, 'seed': 1}
+    """
+    values: dict[str, Any] = {}
+    for word in overrides:
+        key, equals, text = word.partition("=")
+        if not equals or not all(key.split(".")):
+            raise ConfigError(f"'{word}' is not a setting; write key=value, for example optim.lr=5e-4")
+        _insert(values, key.split("."), yaml12.loads(text, f"the value of '{key}'"), word)
+    return Layer("command line", values)
+
+
+def environment_layer(environment: Mapping[str, str] | None = None) -> Layer:
+    """Settings of ``NEARFAR_*`` variables; ``NEARFAR_OPTIM__LR=5e-4`` is ``optim.lr=5e-4``."""
+    values: dict[str, Any] = {}
+    for name, text in sorted((os.environ if environment is None else environment).items()):
+        if name.startswith(ENVIRONMENT_PREFIX):
+            path = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+            _insert(values, path, yaml12.loads(text, name), name)
+    return Layer("environment", values)
+
+
+def _insert(values: dict[str, Any], path: Sequence[str], value: Any, source: str) -> None:
+    for key in path[:-1]:
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"'{source}': '{key}' was already given a plain value")
+    values[path[-1]] = value
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries laid over each other; ``above`` wins.
+
+    Example:
+        >>> merge({"optim": {"lr": 1, "clip": 2}}, {"optim": {"lr": 3}})
+        {'optim': {'lr': 3, 'clip': 2}}
+    """
+    merged = dict(below)
+    for key, value in above.items():
+        known = merged.get(key)
+        both = isinstance(known, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(known, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def resolve(config_class: type[ConfigT], layers: Iterable[Layer]) -> ConfigT:
+    """Validate the merged layers.
+
+    Raises:
+        ConfigError: One line per problem; an unknown key comes with the nearest known one.
+    """
+    layers = list(layers)
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = merge(merged, layer.values)
+    try:
+        return config_class.model_validate(merged)
+    except ValidationError as error:
+        lines = [_explain(config_class, detail, layers) for detail in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _explain(config_class: type[BaseModel], detail: ErrorDetails, layers: Sequence[Layer]) -> str:
+    path = [str(part) for part in detail["loc"]]
+    key = ".".join(path)
+    source = next((layer.source for layer in reversed(layers) if _holds(layer.values, path)), "default")
+    if detail["type"] == "extra_forbidden":
+        known = _keys(config_class, path[:-1])
+        near = difflib.get_close_matches(path[-1], known, 1, 0.5)
+        prefix = "".join(f"{part}." for part in path[:-1])
+        hint = f"did you mean '{prefix}{near[0]}'?" if near else f"known keys: {', '.join(sorted(known))}"
+        return f"unknown key '{key}' ({source}); {hint}"
+    if detail["type"] == "boolean_given":
+        field = ".".join([*path, detail["ctx"]["name"]])
+        return f"{field}: a number or text is expected, got the boolean {detail['ctx']['value']}"
+    message = detail["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(detail["input"], Mapping) else f", got {detail['input']!r}"
+    return f"{key or config_class.__name__}: {message}{given} ({source})"
+
+
+def _holds(values: Any, path: Sequence[str]) -> bool:
+    for part in path:
+        if not isinstance(values, Mapping) or part not in values:
+            return False
+        values = values[part]
+    return True
+
+
+def _keys(config_class: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """Field names of the model that sits at ``path`` below ``config_class``."""
+    for part in path:
+        annotation = config_class.model_fields[part].annotation
+        candidates = (annotation, *get_args(annotation))
+        models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not models:
+            return []
+        config_class = models[0]
+    return list(config_class.model_fields)

@@ -1,0 +1,75 @@
+"""What every run of every domain can be told, whatever the method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from nearfar.config.settings import Settings
+
+
+class OptimConfig(Settings):
+    """Optimiser and learning-rate schedule."""
+
+    name: Literal["adam", "adamw"] = Field("adam", description="Optimiser.")
+    lr: float = Field(1e-3, gt=0, le=10, description="Peak learning rate.")
+    weight_decay: float = Field(0.0, ge=0, le=10, description="Weight decay.")
+    clip_norm: float | None = Field(
+        None, gt=0, description="Largest global gradient norm; null leaves it alone."
+    )
+    schedule: Literal["constant", "cosine"] = Field("constant", description="Learning rate over the run.")
+    warmup: float = Field(0.0, ge=0, lt=1, description="Share of the run with a linearly rising rate.")
+
+
+class SelectionConfig(Settings):
+    """When to validate, what decides, when to stop."""
+
+    metric: str = Field("val/loss", description="Validation metric that picks the best epoch.")
+    mode: Literal["max", "min"] = Field("min", description="Whether more of it is better.")
+    every: int = Field(1, ge=1, description="Epochs between validations.")
+    patience: int | None = Field(
+        None, ge=1, description="Stop after so many validations without a new best; null never stops early."
+    )
+
+
+class CheckpointConfig(Settings):
+    """How often the run saves itself, and how much it keeps."""
+
+    every_minutes: float = Field(5.0, gt=0, description="Longest time between checkpoints, minutes.")
+    every_fraction: float = Field(0.1, gt=0, le=1, description="Largest share of the run between them.")
+    every_steps: int | None = Field(None, ge=1, description="Save at multiples of so many steps as well.")
+    keep: int = Field(2, ge=1, description="Latest checkpoints kept, beside the best one.")
+
+
+class TrackingConfig(Settings):
+    """Where the run is recorded."""
+
+    enabled: bool = Field(True, description="Record the run in MLflow.")
+    uri: str | None = Field(
+        None, description="MLflow store; null takes MLFLOW_TRACKING_URI or mlruns/mlflow.db."
+    )
+    flush_seconds: float = Field(2.0, gt=0, le=60, description="Longest time a value waits to be sent.")
+    log_model: bool = Field(True, description="Store the trained model with its signature.")
+
+
+class RunConfig(Settings):
+    """The keys that every recipe has; a method's config adds its own below them."""
+
+    data: str = Field(description="Name of a known data set, or a path.")
+    data_dir: Path | None = Field(None, description="Folder to look for the data in.")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="Decides every random draw.")
+    epochs: int = Field(20, ge=0, description="Passes over the training data.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
+    num_threads: int | None = Field(
+        None, ge=1, description="CPU threads of torch; null leaves it alone. Exact repeats need the same count."
+    )
+    output_dir: Path | None = Field(
+        None, description="Folder of the run; null makes outputs/<data>/<method>-<hash>-s<seed>."
+    )
+    log_every: int = Field(20, ge=1, description="Steps between fetches of losses from the device.")
+    optim: OptimConfig = OptimConfig()
+    selection: SelectionConfig = SelectionConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    tracking: TrackingConfig = TrackingConfig()

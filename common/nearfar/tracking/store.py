@@ -1,0 +1,133 @@
+"""The MLflow store: where it is, whether it can be used, and its first touch under a lock."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nearfar.errors import ConfigError, StorageError
+from nearfar.optional import require
+from nearfar.tracking.names import slug
+
+LOCK_SECONDS = 120.0
+_SQLITE = "sqlite:///"
+
+
+def default_uri(root: Path | None = None) -> str:
+    """``MLFLOW_TRACKING_URI``, else the SQLite file ``mlruns/mlflow.db`` below ``root`` (the working folder)."""
+    folder = (root or Path.cwd()).resolve() / "mlruns"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{folder / 'mlflow.db'}"
+
+
+@dataclass(frozen=True)
+class Store:
+    """An opened store."""
+
+    uri: str
+    client: Any
+    folder: Path | None  # of a local SQLite store
+
+    def experiment(self, name: str) -> str:
+        """Id of the experiment, created when new; artifacts of a local store go to ``artifacts/<name>``."""
+        found = self.client.get_experiment_by_name(name)
+        if found is not None and found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        if found is not None:
+            return str(found.experiment_id)
+        location = None
+        if self.folder is not None:
+            location = (self.folder / "artifacts" / slug(name)).as_uri()
+        with _lock(self.folder):
+            found = self.client.get_experiment_by_name(name)
+            if found is not None:
+                return str(found.experiment_id)
+            return str(self.client.create_experiment(name, artifact_location=location))
+
+
+def open_store(uri: str | None = None) -> Store:
+    """Open the store, creating a local one.
+
+    Args:
+        uri: MLflow tracking URI; ``None`` means :func:`default_uri`.
+
+    Raises:
+        MissingDependencyError: If MLflow is not installed.
+        ConfigError: If the URI is a folder of MLflow's retired file store.
+        StorageError: If the database cannot be written or is locked for two minutes.
+    """
+    uri = uri or default_uri()
+    path = _sqlite_path(uri)
+    if path is not None:
+        _refuse_file_store(path.parent, uri)
+        _check_writable(path)
+    elif "://" not in uri or uri.startswith("file:"):
+        raise ConfigError(
+            f"tracking.uri: '{uri}' is a folder, and MLflow no longer keeps runs in folders; "
+            f"write {_SQLITE}<absolute path>/mlflow.db or the address of a server"
+        )
+    # Both before the import: MLflow reads them once.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    tracking = require("mlflow.tracking", "tracking runs")
+    for name in ("mlflow.store.db.utils", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    folder = path.parent if path else None
+    # Five processes that open a fresh database together crash each other's migration.
+    with _lock(folder):
+        try:
+            client = tracking.MlflowClient(tracking_uri=uri)
+            client.search_experiments(max_results=1)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0]
+            raise StorageError(f"the tracking store {uri} cannot be used: {reason}") from error
+    return Store(uri, client, folder)
+
+
+def _sqlite_path(uri: str) -> Path | None:
+    return Path(uri.removeprefix(_SQLITE)).absolute() if uri.startswith(_SQLITE) else None
+
+
+def _refuse_file_store(folder: Path, uri: str) -> None:
+    old = [p.parent.name for p in folder.glob("*/meta.yaml") if p.parent.name.isdigit()]
+    if old:
+        raise ConfigError(
+            f"{folder} holds experiments of MLflow's retired file store ({', '.join(sorted(old))}); move them with "
+            f"'mlflow migrate-filestore --source {folder} --target {uri}' and remove those folders"
+        )
+
+
+def _check_writable(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        if path.exists():
+            with path.open("r+b"):
+                pass
+    except OSError as error:
+        raise StorageError(
+            f"the tracking store {path} cannot be written: {error.strerror}; "
+            "set tracking.uri to another place, or tracking.enabled=false"
+        ) from None
+
+
+@contextmanager
+def _lock(folder: Path | None) -> Iterator[None]:
+    if folder is None:
+        yield
+        return
+    filelock = require("filelock", "tracking runs")
+    lock = filelock.FileLock(folder / ".mlflow.lock", timeout=LOCK_SECONDS)
+    try:
+        with lock:
+            yield
+    except filelock.Timeout:
+        raise StorageError(f"another process has held {lock.lock_file} for {LOCK_SECONDS:.0f} s") from None

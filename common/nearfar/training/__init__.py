@@ -1,0 +1,20 @@
+"""One training loop for every domain, and the contracts a method and its data fulfil for it."""
+
+from nearfar.training.checkpoint import Checkpoint, CheckpointStore
+from nearfar.training.loop import FitResult, fit
+from nearfar.training.method import BatchSource, Method, StepContext, StepOutput, Update
+from nearfar.training.task import DatasetCard, Task
+
+__all__ = [
+    "BatchSource",
+    "Checkpoint",
+    "CheckpointStore",
+    "DatasetCard",
+    "FitResult",
+    "Method",
+    "StepContext",
+    "StepOutput",
+    "Task",
+    "Update",
+    "fit",
+]

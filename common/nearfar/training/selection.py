@@ -1,0 +1,35 @@
+"""Which validation was best, and whether to go on: pure functions of the validations so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from nearfar.config import SelectionConfig
+from nearfar.errors import ConfigError
+
+
+def best_index(history: Sequence[Mapping[str, float]], config: SelectionConfig) -> int | None:
+    """Position of the best validation, the earliest of equals; ``None`` before the first.
+
+    Raises:
+        ConfigError: If the chosen metric is not among those measured.
+
+    Example:
+        >>> config = SelectionConfig(metric="val/ndcg_at_10", mode="max")
+        >>> best_index([{"val/ndcg_at_10": 0.1}, {"val/ndcg_at_10": 0.3}, {"val/ndcg_at_10": 0.3}], config)
+        1
+    """
+    if not history:
+        return None
+    if config.metric not in history[0]:
+        known = ", ".join(sorted(name for name in history[0] if name.startswith("val/")))
+        raise ConfigError(f"selection.metric: '{config.metric}' is not measured; choose from {known}")
+    sign = 1 if config.mode == "max" else -1
+    values = [sign * entry[config.metric] for entry in history]
+    return values.index(max(values))
+
+
+def exhausted(history: Sequence[Mapping[str, float]], config: SelectionConfig) -> bool:
+    """Whether ``patience`` validations in a row brought no new best."""
+    best = best_index(history, config)
+    return config.patience is not None and best is not None and len(history) - 1 - best >= config.patience

@@ -1,0 +1,57 @@
+"""What a domain hands to the runner: validated data, a method for it, an evaluation, an export."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from nearfar.config import RunConfig
+from nearfar.runtime import Runtime
+from nearfar.training.method import BatchSource, Method
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """Name, content digest, counts and warnings of a data set that passed its checks."""
+
+    name: str
+    digest: str
+    source: str
+    counts: Mapping[str, int | float]
+    warnings: tuple[str, ...] = field(default=())
+
+
+class Task(ABC):
+    """A data set and a method made ready for each other.
+
+    Constructing one reads and checks the data (``DataError``) and changes nothing on disk.
+    """
+
+    domain: ClassVar[str]
+    card: DatasetCard
+
+    @abstractmethod
+    def __init__(self, config: Any, method_class: type[Any]) -> None: ...
+
+    @abstractmethod
+    def build(self, config: RunConfig) -> Method:
+        """A freshly initialised method; its initial weights depend on the seed only."""
+
+    @abstractmethod
+    def batches(self, config: RunConfig, runtime: Runtime) -> BatchSource:
+        """This process's part of the training data."""
+
+    @abstractmethod
+    def evaluate(self, method: Method, split: Literal["val", "test"]) -> dict[str, float]:
+        """Metrics on a split, named as MLflow wants them (``ndcg_at_10``, no prefix)."""
+
+    @abstractmethod
+    def export(self, method: Method, folder: Path) -> None:
+        """Write the trained model into an empty folder, in a form that loads without pickle."""
+
+    def log_model(self, folder: Path) -> Mapping[str, Any] | None:  # noqa: ARG002 - domains override
+        """Arguments for ``mlflow.pyfunc.log_model`` of the exported folder; ``None`` stores none."""
+        return None

@@ -1,0 +1,58 @@
+"""Sequential recommendation: SASRec with full softmax, contrastive terms on top, honest evaluation."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nearfar.recsys.datasets import load_dataset
+    from nearfar.recsys.interactions import Interactions
+    from nearfar.recsys.mclrec import MCLRec, MCLRecConfig
+    from nearfar.recsys.popularity import Popularity, PopularityConfig
+    from nearfar.recsys.ranking import rank_of_target, ranking_metrics
+    from nearfar.recsys.recommender import Recommender
+    from nearfar.recsys.sasrec import SASRec, SASRecConfig
+    from nearfar.recsys.split import LeaveOneOut, leave_one_out
+    from nearfar.recsys.task import RecsysTask
+
+_HOME = {
+    "Interactions": "interactions",
+    "LeaveOneOut": "split",
+    "MCLRec": "mclrec",
+    "MCLRecConfig": "mclrec",
+    "Popularity": "popularity",
+    "PopularityConfig": "popularity",
+    "Recommender": "recommender",
+    "RecsysTask": "task",
+    "SASRec": "sasrec",
+    "SASRecConfig": "sasrec",
+    "leave_one_out": "split",
+    "load_dataset": "datasets",
+    "rank_of_target": "ranking",
+    "ranking_metrics": "ranking",
+}
+
+__all__ = [
+    "Interactions",
+    "LeaveOneOut",
+    "MCLRec",
+    "MCLRecConfig",
+    "Popularity",
+    "PopularityConfig",
+    "Recommender",
+    "RecsysTask",
+    "SASRec",
+    "SASRecConfig",
+    "leave_one_out",
+    "load_dataset",
+    "rank_of_target",
+    "ranking_metrics",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Configs are read by the command line before torch is; so nothing is imported until asked for.
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

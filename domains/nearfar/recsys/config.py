@@ -1,0 +1,56 @@
+"""Settings shared by the recommenders."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from nearfar.config import OptimConfig, RunConfig, SelectionConfig
+
+
+class RecsysConfig(RunConfig):
+    """Data policies and selection of every recommender."""
+
+    data: str = Field("ml-100k", description="Known name, or path of an .inter file or its folder.")
+    ties: Literal["row", "item"] = Field(
+        "row", description="Order of one user's events at one time: that of the rows, or by item id."
+    )
+    duplicates: Literal["keep", "drop", "error"] = Field(
+        "keep", description="What to do with a repeated (user, item, time)."
+    )
+    selection: SelectionConfig = SelectionConfig(metric="val/ndcg_at_10", mode="max", patience=5)
+
+
+class SequenceModelConfig(RecsysConfig):
+    """Encoder, windows and batches of models that read histories."""
+
+    max_length: int = Field(50, ge=2, le=4096, description="Items of history the encoder sees.")
+    stride: int | None = Field(
+        None, ge=1, description="Items between windows of a long history; null takes half of max_length."
+    )
+    targets_per_batch: int = Field(1024, ge=2, description="Next items predicted per step.")
+    dim: int = Field(64, ge=2, le=4096, description="Width of embeddings and layers.")
+    num_layers: int = Field(2, ge=1, le=32, description="Transformer layers.")
+    num_heads: int = Field(2, ge=1, le=64, description="Attention heads; must divide dim.")
+    inner_dim: int = Field(256, ge=1, le=65536, description="Width of the feed-forward layers.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout of embeddings and layers.")
+    attention_dropout: float = Field(0.2, ge=0, lt=1, description="Dropout of attention weights.")
+    optim: OptimConfig = OptimConfig(lr=1e-3)
+
+    @model_validator(mode="after")
+    def _check(self) -> SequenceModelConfig:
+        if self.dim % self.num_heads:
+            raise ValueError(f"num_heads ({self.num_heads}) must divide dim ({self.dim})")
+        if self.targets_per_batch < self.max_length:
+            raise ValueError(
+                f"targets_per_batch ({self.targets_per_batch}) must be at least max_length ({self.max_length})"
+            )
+        if self.stride is not None and self.stride > self.max_length:
+            raise ValueError(f"stride ({self.stride}) must not exceed max_length ({self.max_length})")
+        return self
+
+    @property
+    def window_stride(self) -> int:
+        """Resolved ``stride``."""
+        return self.stride or max(1, self.max_length // 2)

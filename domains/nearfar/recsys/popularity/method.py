@@ -1,0 +1,59 @@
+"""Every user gets the items with the most training events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nearfar.config import OptimConfig
+from nearfar.recsys.popularity.config import PopularityConfig
+from nearfar.recsys.split import LeaveOneOut
+from nearfar.training import Method, StepContext, StepOutput, Update
+
+
+class ItemCounts(nn.Module):
+    """Scores every item by a count, whatever the history.
+
+    Args:
+        num_items: Items, numbered from 1.
+    """
+
+    counts: Tensor
+
+    def __init__(self, num_items: int) -> None:
+        super().__init__()
+        self.arguments = {"num_items": num_items}
+        self.register_buffer("counts", torch.zeros(num_items))
+
+    def score(self, histories: list[NDArray[np.int64]]) -> Tensor:
+        """Counts of all items, ``(N, num_items)``."""
+        return self.counts.expand(len(histories), -1)
+
+
+class Popularity(Method):
+    """Training counts, the same for everybody; ties go against the target in evaluation."""
+
+    def __init__(self, config: PopularityConfig, split: LeaveOneOut) -> None:  # noqa: ARG002
+        super().__init__()
+        data = split.data
+        trained = np.arange(len(data.items)) < np.repeat(split.train_ends, data.lengths)
+        counts = np.bincount(data.items[trained], minlength=data.num_items + 1)[1:]
+        self.scorer = ItemCounts(data.num_items)
+        self.scorer.counts.copy_(torch.from_numpy(counts))
+
+    def optimizers(self, config: OptimConfig) -> dict[str, torch.optim.Optimizer]:  # noqa: ARG002
+        """None: nothing is trained."""
+        return {}
+
+    def updates(self, step: int) -> Sequence[Update]:  # noqa: ARG002
+        """None: nothing is trained."""
+        return ()
+
+    def step(self, batch: Any, ctx: StepContext) -> StepOutput:
+        """Never called."""
+        raise NotImplementedError("popularity has no training step")
