@@ -1,4 +1,4 @@
-"""auto_LiRPA 0.3 on numpy 2 and torch 2.9 or newer, as an independent check of certified bounds.
+"""auto_LiRPA 0.3 on numpy 2 and torch 2, as an independent check of certified bounds.
 
 :func:`load` imports the package with the repairs it needs, :func:`bounded` bounds a module with it.
 Both are for tests and studies of small inputs: memory grows with the cube of the number of nodes
@@ -133,8 +133,8 @@ def bounded(
         options = {"conv_mode": "matrix", "relu": "same-slope"}
         network = lirpa.BoundedModule(module, x0, bound_opts=options)
         box = lirpa.PerturbationLpNorm(norm=float("inf"), x_L=lower, x_U=upper)
-        if optimized:
-            _dense_slopes(network)
+        if optimized and not _dense_slopes(network):
+            method = "CROWN"  # no slope to optimise, which auto_LiRPA does not check
         low, high = network.compute_bounds(
             x=(lirpa.BoundedTensor(x0, box),), method=method, bound_upper=not optimized
         )
@@ -188,19 +188,23 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _dense_slopes(network: Any) -> None:
+def _dense_slopes(network: Any) -> int:
+    """Prepare the slopes alpha-CROWN optimises, and count the nodes that have one (LeakyReLU has not)."""
     # With sparse slopes (the default) alpha-CROWN asserts on graphs whose specification is the output
     # of every node at once.
     for node in network.optimizable_activations:
         node.use_sparse_features_alpha = False
         node.use_sparse_spec_alpha = False
+    return len(network.optimizable_activations)
 
 
 @contextmanager
 def _import_repairs() -> Iterator[None]:
     """What the import itself needs: taken away again, together with what the import changes."""
     with ExitStack() as repairs:
-        repairs.enter_context(warnings.catch_warnings())  # auto_LiRPA calls simplefilter("once") twice
+        # auto_LiRPA calls simplefilter("once") and then uses torch.jit.script, which is deprecated;
+        # recording keeps the filters and swallows what the import warns about.
+        repairs.enter_context(warnings.catch_warnings(record=True))
         repairs.enter_context(_own_root_logger())
         repairs.enter_context(_arraysetops())
         repairs.enter_context(_opset_setter())
@@ -236,10 +240,18 @@ def _arraysetops() -> Iterator[None]:
         del sys.modules[name]
 
 
+def _onnx_settings() -> Any:
+    """The exporter's global settings, which moved when torch 2.9 got a second exporter."""
+    try:
+        return importlib.import_module(f"{_EXPORTER}._globals").GLOBALS
+    except ModuleNotFoundError:
+        return importlib.import_module("torch.onnx._globals").GLOBALS
+
+
 @contextmanager
 def _opset_setter() -> Iterator[None]:
     """Item 2: ``cannot import name '_set_opset_version'`` from ``torch.onnx.symbolic_helper``."""
-    settings = importlib.import_module(f"{_EXPORTER}._globals").GLOBALS
+    settings = _onnx_settings()
 
     def set_opset_version(opset: int) -> None:
         settings.export_onnx_opset_version = opset
@@ -254,8 +266,11 @@ def _graph_optimizer() -> Iterator[None]:
 
     torch 2.13 still forwards the name; releases that do not get it from where it moved to.
     """
-    moved = importlib.import_module(f"{_EXPORTER}.utils")
-    with _supplied("torch.onnx.utils", "_optimize_graph", moved._optimize_graph):
+
+    def optimize_graph(*args: Any, **kwargs: Any) -> Any:
+        return importlib.import_module(f"{_EXPORTER}.utils")._optimize_graph(*args, **kwargs)
+
+    with _supplied("torch.onnx.utils", "_optimize_graph", optimize_graph):
         yield
 
 
@@ -299,7 +314,7 @@ def _readable_attributes(parser: Any) -> None:
 
 def _restored_opset(parser: Any) -> None:
     """Beside item 2: parsing sets torch's ONNX opset to 12 for good, which later exports would use."""
-    settings = importlib.import_module(f"{_EXPORTER}._globals").GLOBALS
+    settings = _onnx_settings()
     set_opset, optimize = parser._set_opset_version, parser._optimize_graph
     pending: list[int] = []
 

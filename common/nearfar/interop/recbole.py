@@ -128,9 +128,9 @@ def rank_timestamps(users: NDArray[Any], timestamps: NDArray[Any]) -> NDArray[np
 def compat(*, rank_time: bool = False) -> Iterator[None]:
     """Scope in which RecBole 1.2.1 works on the installed numpy, pandas and torch.
 
-    Scopes may be nested and are undone in reverse order, also when the body raises. They are not
-    thread-safe: numpy, pandas and the warning filters belong to the process, so other threads see the
-    repaired versions while a scope is open.
+    Scopes may be nested and are undone in reverse order, also when the body raises; warning filters
+    set inside are undone too. Scopes are not thread-safe: numpy, pandas and the filters belong to the
+    process, so other threads see the repaired versions while one is open.
 
     Checkpoints are unpickled in full (row 2), and unpickling runs code: load only files you wrote.
 

@@ -68,10 +68,11 @@ class Runtime:
         for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
 
-    def barrier(self) -> None:
-        """Wait for every process."""
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite ``tensors`` with those of the first process."""
         if self.world_size > 1:
-            dist.barrier()
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
 
     def close(self) -> None:
         """Leave the process group."""

@@ -61,6 +61,7 @@ class MetricSender:
         self._thread.join(drain_seconds + 5)
         left = [*self._left, *self._drain()]
         if left:
+            self._outbox.parent.mkdir(parents=True, exist_ok=True)
             with self._outbox.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(vars(value)) + "\n" for value in left)
             self._warn(f"{len(left)} metric values could not be delivered; they are kept in {self._outbox}")

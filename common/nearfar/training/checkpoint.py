@@ -41,7 +41,6 @@ class CheckpointStore:
     def __init__(self, folder: Path, keep: int = 2) -> None:
         self.folder = folder
         self.keep = keep
-        self.best_step: int | None = None
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of ``step`` lives."""
@@ -51,8 +50,12 @@ class CheckpointStore:
         """Steps with a committed checkpoint, ascending."""
         return sorted(int(path.stem.removeprefix("step-")) for path in self.folder.glob("step-*.ckpt"))
 
-    def save(self, checkpoint: Checkpoint) -> Path:
+    def save(self, checkpoint: Checkpoint, *, is_best: bool = False) -> Path:
         """Commit a checkpoint and delete those no longer kept.
+
+        Args:
+            checkpoint: What to keep.
+            is_best: Keep this one, whatever comes later, until another is the best.
 
         Raises:
             StorageError: If it cannot be written; earlier checkpoints are intact and no partial file is left.
@@ -69,11 +72,15 @@ class CheckpointStore:
             os.replace(temporary, path)
             sync_folder(self.folder)
             write_atomically(self.folder / "LATEST", path.name)
+            if is_best:
+                write_atomically(self.folder / "BEST", path.name)
         except (OSError, RuntimeError, CheckpointError) as error:
             temporary.unlink(missing_ok=True)
             raise StorageError(f"cannot save the checkpoint {path}: {error}") from error
+        best = self.folder / "BEST"
+        kept = best.read_text(encoding="utf-8") if best.exists() else ""
         for step in self.steps()[: -self.keep]:
-            if step != self.best_step:
+            if self.path(step).name != kept:
                 self.path(step).unlink(missing_ok=True)
         return path
 
@@ -131,7 +138,7 @@ class CheckpointStore:
 
     def clear(self) -> None:
         """Remove what an earlier run left here, half-written files included."""
-        for pattern in ("step-*.ckpt", "step-*.corrupt", "*.tmp", "LATEST"):
+        for pattern in ("step-*.ckpt", "step-*.corrupt", "*.tmp", "LATEST", "BEST"):
             for path in self.folder.glob(pattern):
                 path.unlink()
 

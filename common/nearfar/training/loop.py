@@ -12,26 +12,34 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nearfar.config import CheckpointConfig, RunConfig, SelectionConfig
+from nearfar.config import CheckpointConfig, RunConfig
 from nearfar.runtime import Runtime, isolated_rng, stream_seed
 from nearfar.training.checkpoint import Checkpoint, CheckpointStore
 from nearfar.training.guard import LogFunction, StepBuffer
 from nearfar.training.method import BatchSource, Method, StepContext
-from nearfar.training.optim import lr_factor
+from nearfar.training.optim import set_learning_rates
 from nearfar.training.progress import Progress
-from nearfar.training.selection import best_index, exhausted
+from nearfar.training.selection import best_step, exhausted
 
 Validate = Callable[[], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """How training ended."""
+    """How training ended.
+
+    Attributes:
+        steps: Steps made.
+        epochs: Whole epochs made.
+        best_step: Step whose weights the method now has; ``None`` without validation (the last ones).
+        stopped_early: Whether patience ran out.
+        seconds: Wall time of this process.
+        history: Validations in order, each with its ``step``; step 0 is the untrained method.
+    """
 
     steps: int
     epochs: int
@@ -74,118 +82,70 @@ def fit(
         Counts, the best step and the validations.
 
     Raises:
+        ConfigError: If ``selection.metric`` is not among the metrics measured.
         DivergedError: If a loss or gradient norm is not finite.
         CheckpointError: If ``resume`` finds only damaged checkpoints or those of another run.
         StorageError: If a checkpoint cannot be written.
     """
     started = time.monotonic()
     optimizers = method.optimizers(config.optim)
-    base_rates = {name: [g["lr"] for g in o.param_groups] for name, o in optimizers.items()}
-    total = config.epochs * source.steps_per_epoch if method.updates(0) else 0
-    state = _start(method, optimizers, store, fingerprint or {}, resume)
-    if store is not None:
-        store.best_step = state.best_step(config.selection)
-    cadence = _Cadence(config.checkpoint, total, state.step)
+    epoch = source.steps_per_epoch
+    total = config.epochs * epoch if method.updates(0) else 0
+    saver = _Saver(method, optimizers, store if runtime.is_main else None, dict(fingerprint or {}))
+    step, history = saver.start(resume)
+    cadence = _Cadence(config.checkpoint, total, step)
     buffer = StepBuffer(log)
-    stopped_early = exhausted(state.history, config.selection)
 
-    with isolated_rng(runtime.device), Progress(total, label, done=state.step, quiet=quiet) as progress:
-        while state.step < total and not stopped_early:
-            ctx = StepContext(config.seed, state.step, runtime)
-            for name, optimizer in optimizers.items():
-                factor = lr_factor(config.optim, state.step, total)
-                for group, rate in zip(optimizer.param_groups, base_rates[name], strict=True):
-                    group["lr"] = rate * factor
-            terms = _step(method, optimizers, source.batch(state.step), ctx, config.optim.clip_norm)
-            buffer.add(state.step, terms)
-            state.step += 1
+    def measure() -> bool:
+        """Validate at the current step; whether it is the best so far."""
+        if validate is None:
+            return False
+        method.eval()
+        with torch.no_grad():
+            metrics = dict(validate())
+        log(metrics, step)
+        history.append({"step": float(step), **metrics})
+        return best_step(history, config.selection) == step
+
+    def save(is_best: bool) -> None:
+        buffer.flush()  # raises if anything since the last look was not finite: such weights are not kept
+        saver.save(step, history, is_best)
+        cadence.saved(step)
+
+    with isolated_rng(runtime.device), Progress(total, label, done=step, quiet=quiet) as progress:
+        if not history and measure():
+            save(is_best=True)  # the untrained method: the first baseline
+        while step < total and not exhausted(history, config.selection):
+            set_learning_rates(optimizers, config.optim, step, total)
+            ctx = StepContext(config.seed, step, runtime)
+            buffer.add(step, _step(method, optimizers, source.batch(step), ctx, config.optim.clip_norm))
+            step += 1
             progress.advance()
-
-            validation_due = validate is not None and state.step % source.steps_per_epoch == 0 and (
-                (state.step // source.steps_per_epoch) % config.selection.every == 0 or state.step == total
-            )
-            if state.step % config.log_every == 0 or validation_due or state.step == total:
+            epoch_ends = step % epoch == 0 and ((step // epoch) % config.selection.every == 0 or step == total)
+            if epoch_ends or step % config.log_every == 0:
                 progress.note(loss=buffer.flush().get("train/loss", math.nan))
-            if validation_due and validate is not None:
-                metrics = _measure(method, validate)
-                log(metrics, state.step)
-                state.history.append({"step": float(state.step), **metrics})
-                stopped_early = exhausted(state.history, config.selection)
-            is_best = state.best_step(config.selection) == state.step
-            if store is not None and (is_best or cadence.due(state.step) or state.step == total):
-                buffer.flush()
-                if is_best:
-                    store.best_step = state.step
-                if runtime.is_main:
-                    store.save(state.checkpoint(method, optimizers, fingerprint or {}))
-                cadence.saved(state.step)
+            is_best = epoch_ends and measure()
+            if is_best or step == total or cadence.due(step):
+                save(is_best)
+        buffer.flush()
 
-    best_step = state.best_step(config.selection)
-    if store is not None and best_step is not None and best_step != state.step:
-        runtime.barrier()
-        method.load_state_dict(store.load(best_step).method)
+    best = best_step(history, config.selection)
+    saver.restore(best, step)
+    runtime.broadcast(method.state_dict().values())
     return FitResult(
-        steps=state.step,
-        epochs=state.step // source.steps_per_epoch,
-        best_step=best_step,
-        stopped_early=stopped_early,
+        steps=step,
+        epochs=step // epoch,
+        best_step=best,
+        stopped_early=step < total,
         seconds=time.monotonic() - started,
-        history=state.history,
+        history=history,
     )
-
-
-@dataclass
-class _State:
-    """All that the future of a run depends on, beside the weights and the optimisers."""
-
-    step: int
-    history: list[dict[str, float]]
-
-    def best_step(self, selection: SelectionConfig) -> int | None:
-        best = best_index(self.history, selection)
-        return None if best is None else int(self.history[best]["step"])
-
-    def checkpoint(
-        self,
-        method: Method,
-        optimizers: Mapping[str, torch.optim.Optimizer],
-        fingerprint: Mapping[str, str | int],
-    ) -> Checkpoint:
-        return Checkpoint(
-            step=self.step,
-            fingerprint=dict(fingerprint),
-            method=method.state_dict(),
-            optimizers={name: optimizer.state_dict() for name, optimizer in optimizers.items()},
-            history=self.history,
-            environment={"torch": str(torch.__version__), "num_threads": torch.get_num_threads()},
-        )
-
-
-def _start(
-    method: Method,
-    optimizers: Mapping[str, torch.optim.Optimizer],
-    store: CheckpointStore | None,
-    fingerprint: Mapping[str, str | int],
-    resume: bool,
-) -> _State:
-    if store is None:
-        return _State(0, [])
-    if not resume:
-        store.clear()
-        return _State(0, [])
-    checkpoint = store.load_latest(fingerprint)
-    if checkpoint is None:
-        return _State(0, [])
-    method.load_state_dict(checkpoint.method)
-    for name, optimizer in optimizers.items():
-        optimizer.load_state_dict(checkpoint.optimizers[name])
-    return _State(checkpoint.step, checkpoint.history)
 
 
 def _step(
     method: Method,
     optimizers: Mapping[str, torch.optim.Optimizer],
-    batch: Any,
+    batch: object,
     ctx: StepContext,
     clip_norm: float | None,
 ) -> dict[str, Tensor]:
@@ -226,10 +186,46 @@ def _frozen_except(method: nn.Module, moved: list[nn.Parameter]) -> Iterator[Non
             parameter.requires_grad_(True)
 
 
-def _measure(method: Method, validate: Validate) -> dict[str, float]:
-    method.eval()
-    with torch.no_grad():
-        return dict(validate())
+@dataclass(frozen=True)
+class _Saver:
+    """Method and optimisers to and from the store; does nothing without one."""
+
+    method: Method
+    optimizers: Mapping[str, torch.optim.Optimizer]
+    store: CheckpointStore | None
+    fingerprint: Mapping[str, str | int]
+
+    def start(self, resume: bool) -> tuple[int, list[dict[str, float]]]:
+        """Step and history to begin with."""
+        checkpoint = None
+        if self.store is not None and resume:
+            checkpoint = self.store.load_latest(self.fingerprint)
+        elif self.store is not None:
+            self.store.clear()
+        if checkpoint is None:
+            return 0, []
+        self.method.load_state_dict(checkpoint.method)
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(checkpoint.optimizers[name])
+        return checkpoint.step, checkpoint.history
+
+    def save(self, step: int, history: list[dict[str, float]], is_best: bool) -> None:
+        if self.store is None:
+            return
+        checkpoint = Checkpoint(
+            step=step,
+            fingerprint=self.fingerprint,
+            method=self.method.state_dict(),
+            optimizers={name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            history=history,
+            environment={"torch": str(torch.__version__), "num_threads": torch.get_num_threads()},
+        )
+        self.store.save(checkpoint, is_best=is_best)
+
+    def restore(self, best: int | None, current: int) -> None:
+        """Give the method the weights of its best validation."""
+        if self.store is not None and best is not None and best != current:
+            self.method.load_state_dict(self.store.load(best).method)
 
 
 class _Cadence:

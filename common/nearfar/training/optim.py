@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
 
 from nearfar.config import OptimConfig
+
+PEAK_LR = "peak_lr"
 
 
 def build_optimizer(
@@ -17,7 +19,19 @@ def build_optimizer(
     """The configured optimiser over ``parameters``; ``lr`` overrides the configured rate."""
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     rate = config.lr if lr is None else lr
-    return kinds[config.name](parameters, lr=rate, weight_decay=config.weight_decay, fused=True)
+    # The rate travels in the group under a name of ours: `lr` itself is rewritten every step.
+    groups = [{"params": list(parameters), PEAK_LR: rate}]
+    return kinds[config.name](groups, lr=rate, weight_decay=config.weight_decay, fused=True)
+
+
+def set_learning_rates(
+    optimizers: Mapping[str, torch.optim.Optimizer], config: OptimConfig, step: int, total_steps: int
+) -> None:
+    """Give every optimiser the learning rate of this step."""
+    factor = lr_factor(config, step, total_steps)
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault(PEAK_LR, group["lr"]) * factor
 
 
 def lr_factor(config: OptimConfig, step: int, total_steps: int) -> float:

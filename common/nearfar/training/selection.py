@@ -8,17 +8,32 @@ from nearfar.config import SelectionConfig
 from nearfar.errors import ConfigError
 
 
-def best_index(history: Sequence[Mapping[str, float]], config: SelectionConfig) -> int | None:
-    """Position of the best validation, the earliest of equals; ``None`` before the first.
+def best_step(history: Sequence[Mapping[str, float]], config: SelectionConfig) -> int | None:
+    """Step of the best validation, the earliest of equals; ``None`` before the first.
+
+    Args:
+        history: Validations in order, each with its ``step``.
+        config: Which metric, and whether more is better.
 
     Raises:
         ConfigError: If the chosen metric is not among those measured.
 
     Example:
         >>> config = SelectionConfig(metric="val/ndcg_at_10", mode="max")
-        >>> best_index([{"val/ndcg_at_10": 0.1}, {"val/ndcg_at_10": 0.3}, {"val/ndcg_at_10": 0.3}], config)
-        1
+        >>> best_step([{"step": 0, "val/ndcg_at_10": 0.1}, {"step": 9, "val/ndcg_at_10": 0.3}], config)
+        9
     """
+    best = _best_index(history, config)
+    return None if best is None else int(history[best]["step"])
+
+
+def exhausted(history: Sequence[Mapping[str, float]], config: SelectionConfig) -> bool:
+    """Whether ``patience`` validations in a row brought no new best."""
+    best = _best_index(history, config)
+    return config.patience is not None and best is not None and len(history) - 1 - best >= config.patience
+
+
+def _best_index(history: Sequence[Mapping[str, float]], config: SelectionConfig) -> int | None:
     if not history:
         return None
     if config.metric not in history[0]:
@@ -27,9 +42,3 @@ def best_index(history: Sequence[Mapping[str, float]], config: SelectionConfig) 
     sign = 1 if config.mode == "max" else -1
     values = [sign * entry[config.metric] for entry in history]
     return values.index(max(values))
-
-
-def exhausted(history: Sequence[Mapping[str, float]], config: SelectionConfig) -> bool:
-    """Whether ``patience`` validations in a row brought no new best."""
-    best = best_index(history, config)
-    return config.patience is not None and best is not None and len(history) - 1 - best >= config.patience

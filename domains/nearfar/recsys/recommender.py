@@ -63,6 +63,16 @@ class Recommender:
         method.eval()
         return cls(method.scorer, dataset.interactions, dataset.titles)
 
+    def history(self, user: str) -> list[str]:
+        """Raw ids of what a known user has, oldest first.
+
+        Raises:
+            DataError: If the user is unknown.
+        """
+        if user not in self._user_index:
+            raise DataError(f"user '{user}' is unknown")
+        return [self.data.item_ids[item - 1] for item in self.data.sequence(self._user_index[user])]
+
     def recommend(self, users: Sequence[str], k: int = 20, *, exclude_seen: bool = True) -> Any:
         """The ``k`` best next items of known users.
 

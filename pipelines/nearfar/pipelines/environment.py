@@ -1,0 +1,49 @@
+"""What a run ran on: versions, machine, code state."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import torch
+
+from nearfar import version
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions of everything installed, CPU, threads, GPU and driver."""
+    packages = {dist.name: dist.version for dist in importlib.metadata.distributions() if dist.name}
+    return {
+        "nearfar": version.get(),
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "torch": str(torch.__version__),
+        "torch_threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda,
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "packages": dict(sorted(packages.items(), key=lambda entry: entry[0].lower())),
+    }
+
+
+def git_state() -> dict[str, str]:
+    """Tags with the commit of the working folder and whether it has uncommitted changes; empty outside git."""
+    if shutil.which("git") is None:
+        return {}
+
+    def ask(*words: str) -> str | None:
+        answer = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+        return answer.stdout.strip() if answer.returncode == 0 else None
+
+    commit = ask("rev-parse", "HEAD")
+    if commit is None:
+        return {}
+    return {
+        "nearfar.git_commit": commit,
+        "nearfar.git_dirty": str(bool(ask("status", "--porcelain", "--untracked-files=no"))).lower(),
+    }

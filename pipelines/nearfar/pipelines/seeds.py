@@ -1,0 +1,184 @@
+"""The same settings under several seeds: one group run with mean and standard deviation over its members."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from nearfar.config import RunConfig, config_hash, flatten
+from nearfar.pipelines.registry import find
+from nearfar.pipelines.settings import resolve_settings
+from nearfar.pipelines.train import Outcome, train, warn
+from nearfar.tracking import TrackedRun, experiment_name, open_store, start_run
+
+
+@dataclass(frozen=True)
+class Job:
+    """One method, its settings and the seeds to run it with."""
+
+    name: str
+    overrides: tuple[str, ...] = ()
+    config_file: Path | None = None
+    seeds: int = 1
+
+
+@dataclass(frozen=True)
+class Group:
+    """The finished runs of one job.
+
+    Attributes:
+        job: What was run.
+        run_id: MLflow run of the group, ``None`` when not tracked.
+        outcomes: One per seed, in order of the seeds.
+    """
+
+    job: Job
+    run_id: str | None
+    outcomes: tuple[Outcome, ...]
+
+    def summary(self) -> dict[str, float]:
+        """``<metric>_mean``, ``_std`` (n - 1) and ``_n`` of every metric all runs have."""
+        return summarise([outcome.metrics for outcome in self.outcomes])
+
+
+def summarise(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean, sample standard deviation and count per metric.
+
+    Example:
+        >>> summarise([{"test/hr": 0.0}, {"test/hr": 1.0}])["test/hr_mean"]
+        0.5
+    """
+    summary = {}
+    for name in set.intersection(*(set(row) for row in rows)):
+        values = [row[name] for row in rows]
+        mean = math.fsum(values) / len(values)
+        spread = math.fsum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1)
+        summary |= {f"{name}_mean": mean, f"{name}_std": math.sqrt(spread), f"{name}_n": float(len(values))}
+    return dict(sorted(summary.items()))
+
+
+def run_jobs(
+    jobs: Sequence[Job], *, workers: int = 1, quiet: bool = False, report: Callable[[str], None] = warn
+) -> list[Group]:
+    """Run every seed of every job, several at a time, each process with one thread.
+
+    Args:
+        jobs: What to run.
+        workers: Processes; 1 runs here, with a progress bar.
+        quiet: No progress output.
+        report: Told one line per finished run.
+
+    Returns:
+        One group per job, in order.
+
+    Raises:
+        NearfarError: The first error of any run; runs not yet begun are dropped.
+    """
+    configs = [resolve_settings(find(job.name), job.overrides, job.config_file) for job in jobs]
+    parents = [_start_group(job, config) for job, config in zip(jobs, configs, strict=True)]
+    try:
+        done = _run_all(jobs, configs, parents, workers, quiet, report)
+    except BaseException as error:
+        for parent in parents:
+            if parent is not None:
+                parent.finish("FAILED", f"a member failed: {error}")
+        raise
+    groups = []
+    for job, parent, outcomes in zip(jobs, parents, done, strict=True):
+        group = Group(job, parent.run_id if parent else outcomes[0].run_id, tuple(outcomes))
+        if parent is not None:
+            parent.log(group.summary(), 0)
+            parent.finish("FINISHED")
+        groups.append(group)
+    return groups
+
+
+def _run_all(
+    jobs: Sequence[Job],
+    configs: Sequence[RunConfig],
+    parents: Sequence[TrackedRun | None],
+    workers: int,
+    quiet: bool,
+    report: Callable[[str], None],
+) -> list[list[Outcome]]:
+    tasks = [
+        (index, config.seed + offset)
+        for index, (job, config) in enumerate(zip(jobs, configs, strict=True))
+        for offset in range(job.seeds)
+    ]
+    done: dict[tuple[int, int], Outcome] = {}
+
+    def arguments(index: int, seed: int) -> tuple[str, list[str], Path | None, str | None, bool]:
+        parent, job = parents[index], jobs[index]
+        words = [*job.overrides, f"seed={seed}"]
+        if job.seeds > 1 and configs[index].output_dir is not None:
+            words.append(f"output_dir={configs[index].output_dir}/s{seed}")
+        if workers > 1:
+            words.append("num_threads=1")
+        return job.name, words, job.config_file, parent.run_id if parent else None, quiet or workers > 1
+
+    def finished(index: int, seed: int, outcome: Outcome) -> None:
+        done[index, seed] = outcome
+        if len(tasks) > 1 and not quiet:
+            metric = configs[index].selection.metric.replace("val/", "test/")
+            report(
+                f"{len(done)}/{len(tasks)} {jobs[index].name} seed {seed}: "
+                f"{metric} {outcome.metrics.get(metric, math.nan):.4f}, {outcome.metrics['perf/fit_seconds']:.0f} s"
+            )
+
+    if workers == 1:
+        for index, seed in tasks:
+            finished(index, seed, _train(*arguments(index, seed)))
+    else:
+        with _pool(workers) as pool:
+            futures: dict[Future[Outcome], tuple[int, int]] = {
+                pool.submit(_train, *arguments(*task)): task for task in tasks
+            }
+            try:
+                for future in as_completed(futures):
+                    finished(*futures[future], future.result())
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    return [[done[task] for task in tasks if task[0] == index] for index in range(len(jobs))]
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # Fork would copy a torch that already has threads.
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _train(
+    name: str, overrides: list[str], config_file: Path | None, parent_run_id: str | None, quiet: bool
+) -> Outcome:
+    return train(name, overrides, config_file, parent_run_id=parent_run_id, quiet=quiet)
+
+
+def _start_group(job: Job, config: RunConfig) -> TrackedRun | None:
+    """The parent run of several seeds; one seed needs none."""
+    if job.seeds == 1 or not config.tracking.enabled:
+        return None
+    entry = find(job.name)
+    digest = config_hash(config.model_copy(update={"seed": 0}))
+    return start_run(
+        open_store(config.tracking.uri),
+        experiment=experiment_name(entry.domain, Path(config.data).stem),
+        name=f"{job.name}-{digest[:6]}",
+        params={k: v for k, v in flatten(config).items() if k != "seed"} | {"seeds": job.seeds},
+        tags={
+            "nearfar.kind": "group",
+            "nearfar.method": job.name,
+            "nearfar.domain": entry.domain,
+            "nearfar.dataset": Path(config.data).stem,
+            "nearfar.config_hash": digest,
+        },
+        outbox=Path("outputs") / f"{job.name}-{digest[:6]}.outbox.jsonl",
+        warn=warn,
+    )
+
+
+__all__ = ["Group", "Job", "run_jobs", "summarise"]

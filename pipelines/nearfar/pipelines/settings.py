@@ -1,0 +1,41 @@
+"""Which settings a run has: method defaults < recipe < user file < environment < command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nearfar.config import RunConfig, environment_layer, file_layer, override_layer, resolve
+from nearfar.pipelines.recipes import recipe_layer
+from nearfar.registry import MethodEntry
+
+
+def resolve_settings(
+    entry: MethodEntry,
+    overrides: Sequence[str] = (),
+    config_file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> RunConfig:
+    """The validated config of a run.
+
+    Args:
+        entry: The method.
+        overrides: ``a.b=c`` words.
+        config_file: YAML file of the user.
+        environment: Variables; the process environment by default.
+
+    Raises:
+        ConfigError: One line per problem.
+    """
+    config_class: type[RunConfig] = entry.load("config")
+    layers = [
+        *([file_layer(config_file)] if config_file else []),
+        environment_layer(environment),
+        override_layer(overrides),
+    ]
+    data: Any = config_class.model_fields["data"].default
+    for layer in layers:
+        data = layer.values.get("data", data)
+    recipe = recipe_layer(entry.name, str(data))
+    return resolve(config_class, [*([recipe] if recipe else []), *layers])
