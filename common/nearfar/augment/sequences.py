@@ -19,7 +19,9 @@ def _positions(items: Tensor) -> Tensor:
 
 def _uniform(shape: torch.Size | tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
     # Drawn on the generator's device, so that the same seed gives the same views on every device.
-    return torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64).to(like.device)
+    return torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64).to(
+        like.device
+    )
 
 
 def _window_start(lengths: Tensor, size: Tensor, generator: torch.Generator) -> Tensor:

@@ -63,7 +63,9 @@ class RunConfig(Settings):
     epochs: int = Field(20, ge=0, description="Passes over the training data.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
     num_threads: int | None = Field(
-        None, ge=1, description="CPU threads of torch; null leaves it alone. Exact repeats need the same count."
+        None,
+        ge=1,
+        description="CPU threads of torch; null leaves it alone. Exact repeats need the same count.",
     )
     output_dir: Path | None = Field(
         None, description="Folder of the run; null makes outputs/<data>/<method>-<hash>-s<seed>."

@@ -116,6 +116,8 @@ def bounded(
         MissingDependencyError: If auto_LiRPA is not installed.
         ConfigError: If the method is unknown, or the module contains a PReLU, which has no bound.
         DataError: If shapes or dtypes differ, or the box is empty.
+        NotImplementedError: From auto_LiRPA, for an operation the method does not cover, such as
+            LeakyReLU with ``"forward+backward"``.
 
     Example:
         >>> import torch
@@ -128,8 +130,8 @@ def bounded(
     optimized = method == "CROWN-Optimized"
     with _default_dtype(x0.dtype):
         # "matrix": in the default "patches" mode every Add counts as the output of a convolution, and
-        # CROWN then indexes a 4-D shape that dense graphs do not have. "same-slope" is the relaxation
-        # with one slope for both sides, which POT's own bounds use.
+        # CROWN then indexes a 4-D shape that dense graphs do not have. "same-slope" relaxes a ReLU
+        # with one slope for both sides.
         options = {"conv_mode": "matrix", "relu": "same-slope"}
         network = lirpa.BoundedModule(module, x0, bound_opts=options)
         box = lirpa.PerturbationLpNorm(norm=float("inf"), x_L=lower, x_U=upper)

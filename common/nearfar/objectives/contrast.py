@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-import torch
 from torch import Tensor
 
 from nearfar.objectives.dense import dense_contrast
@@ -55,6 +54,7 @@ def contrast(
         ValueError: If a shape, dtype, temperature or combination of arguments makes no sense.
 
     Example:
+        >>> import torch
         >>> z = torch.ones(4, 3)
         >>> round(contrast(z, z).item(), 4)  # equal rows: chance level, log 4
         1.3863
@@ -77,9 +77,7 @@ def _check(
     q: Tensor, k: Tensor | None, positives: Positives, temperature: float | Tensor, symmetric: bool
 ) -> None:
     if q.dim() < 2 or not q.is_floating_point():
-        raise ValueError(
-            f"q: floating point (..., N, d) expected, got {q.dtype} of shape {tuple(q.shape)}"
-        )
+        raise ValueError(f"q: floating point (..., N, d) expected, got {q.dtype} of shape {tuple(q.shape)}")
     if q.shape[-2] == 0:
         raise ValueError("q: at least one row expected, got none")
     if k is not None and (k.shape != q.shape or k.dtype != q.dtype):
@@ -88,7 +86,9 @@ def _check(
         )
     if positives == "paired":
         if k is None:
-            raise ValueError("k: positives='paired' needs keys; for two stacked views give ('paired', N // 2)")
+            raise ValueError(
+                "k: positives='paired' needs keys; for two stacked views give ('paired', N // 2)"
+            )
     elif not isinstance(positives, tuple) or len(positives) != 2 or positives[0] != "paired":
         raise ValueError(f"positives: 'paired' or ('paired', N // 2) expected, got {positives!r}")
     elif k is not None or 2 * positives[1] != q.shape[-2]:

@@ -28,9 +28,7 @@ def stream_seed(seed: int, name: str, *counters: int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def generator(
-    seed: int, name: str, *counters: int, device: torch.device | str = "cpu"
-) -> torch.Generator:
+def generator(seed: int, name: str, *counters: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A torch generator at the start of a stream."""
     return torch.Generator(device).manual_seed(stream_seed(seed, name, *counters))
 

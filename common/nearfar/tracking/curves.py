@@ -57,7 +57,9 @@ class Curves:
             for name, points in sorted(group.items()):
                 steps, values = zip(*points, strict=True)
                 dense = len(points) > 100
-                axis.plot(steps, values, label=name, marker=None if dense else ".", linewidth=0.8 if dense else 1.5)
+                axis.plot(
+                    steps, values, label=name, marker=None if dense else ".", linewidth=0.8 if dense else 1.5
+                )
             axis.legend(fontsize=8, ncols=2)
             axis.grid(alpha=0.3)
         axes[0].set_title(title)

@@ -168,9 +168,7 @@ def start_run(
     entities = require("mlflow.entities", "tracking runs")
     parent = {"mlflow.parentRunId": parent_run_id} if parent_run_id else {}
     try:
-        run = store.client.create_run(
-            store.experiment(experiment), run_name=name, tags={**tags, **parent}
-        )
+        run = store.client.create_run(store.experiment(experiment), run_name=name, tags={**tags, **parent})
         entries = [entities.Param(key, str(value)[:LONGEST_PARAM]) for key, value in params.items()]
         store.client.log_batch(run.info.run_id, params=entries)
     except Exception as error:

@@ -79,7 +79,9 @@ class MetricSender:
                     failures += 1
                     if failures == 1:
                         reason = str(error).strip().splitlines()[:1]
-                        self._warn(f"the tracking store does not answer ({''.join(reason)}); training goes on")
+                        self._warn(
+                            f"the tracking store does not answer ({''.join(reason)}); training goes on"
+                        )
                     break
                 failures = 0
                 del self._left[:BATCH_SIZE]

@@ -13,6 +13,10 @@ from nearfar.errors import DivergedError
 LogFunction = Callable[[Mapping[str, float], int], None]
 
 
+def ignore(metrics: Mapping[str, float], step: int) -> None:
+    """Log to nowhere."""
+
+
 class StepBuffer:
     """Terms of the last few steps, kept where they were computed until :meth:`flush`.
 

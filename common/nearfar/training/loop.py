@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from nearfar.config import CheckpointConfig, RunConfig
 from nearfar.runtime import Runtime, isolated_rng, stream_seed
 from nearfar.training.checkpoint import Checkpoint, CheckpointStore
-from nearfar.training.guard import LogFunction, StepBuffer
+from nearfar.training.guard import LogFunction, StepBuffer, ignore
 from nearfar.training.method import BatchSource, Method, StepContext
 from nearfar.training.optim import set_learning_rates
 from nearfar.training.progress import Progress
@@ -55,7 +55,7 @@ def fit(
     *,
     config: RunConfig,
     runtime: Runtime,
-    log: LogFunction = lambda metrics, step: None,
+    log: LogFunction = ignore,
     validate: Validate | None = None,
     store: CheckpointStore | None = None,
     fingerprint: Mapping[str, str | int] | None = None,
@@ -121,7 +121,9 @@ def fit(
             buffer.add(step, _step(method, optimizers, source.batch(step), ctx, config.optim.clip_norm))
             step += 1
             progress.advance()
-            epoch_ends = step % epoch == 0 and ((step // epoch) % config.selection.every == 0 or step == total)
+            epoch_ends = step % epoch == 0 and (
+                (step // epoch) % config.selection.every == 0 or step == total
+            )
             if epoch_ends or step % config.log_every == 0:
                 progress.note(loss=buffer.flush().get("train/loss", math.nan))
             is_best = epoch_ends and measure()

@@ -17,11 +17,11 @@ def build_optimizer(
     parameters: Iterable[nn.Parameter], config: OptimConfig, *, lr: float | None = None
 ) -> torch.optim.Optimizer:
     """The configured optimiser over ``parameters``; ``lr`` overrides the configured rate."""
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    kind: type[torch.optim.Adam] = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     rate = config.lr if lr is None else lr
     # The rate travels in the group under a name of ours: `lr` itself is rewritten every step.
     groups = [{"params": list(parameters), PEAK_LR: rate}]
-    return kinds[config.name](groups, lr=rate, weight_decay=config.weight_decay, fused=True)
+    return kind(groups, lr=rate, weight_decay=config.weight_decay, fused=True)
 
 
 def set_learning_rates(

@@ -35,7 +35,9 @@ def read_atomic(path: Path, columns: tuple[str, ...]) -> Any:
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start})") from None
     except pandas.errors.EmptyDataError:
-        raise DataError(f"{path} is empty; a header line such as 'user_id:token<tab>...' is expected") from None
+        raise DataError(
+            f"{path} is empty; a header line such as 'user_id:token<tab>...' is expected"
+        ) from None
     except pandas.errors.ParserError as error:
         raise DataError(f"{path} is not a table: {str(error).strip()}") from None
     frame.columns = [str(name).partition(":")[0] for name in frame.columns]

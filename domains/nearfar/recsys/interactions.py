@@ -129,7 +129,9 @@ def _ids(values: Sequence[Any] | NDArray[Any], name: str, source: str) -> NDArra
     missing = np.array([value is None or value != value or value == "" for value in array], dtype=bool)
     if missing.any():
         rows = ", ".join(map(str, np.flatnonzero(missing)[:5]))
-        raise DataError(f"{source}: {missing.sum()} rows have no {name} id (rows {rows}); remove or fill them")
+        raise DataError(
+            f"{source}: {missing.sum()} rows have no {name} id (rows {rows}); remove or fill them"
+        )
     return np.array([str(value) for value in array], dtype=np.str_)
 
 

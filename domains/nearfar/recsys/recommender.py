@@ -135,7 +135,9 @@ class Recommender:
             raise DataError(f"history {row} has no known item; at least one is needed")
         return np.array(known, dtype=np.int64)
 
-    def _frame(self, users: Sequence[Any], histories: list[NDArray[np.int64]], k: int, exclude_seen: bool) -> Any:
+    def _frame(
+        self, users: Sequence[Any], histories: list[NDArray[np.int64]], k: int, exclude_seen: bool
+    ) -> Any:
         pandas = require("pandas", "recommending")
         if not 1 <= k <= self.data.num_items:
             raise DataError(f"k: 1 to {self.data.num_items} (the catalogue) expected, got {k}")
@@ -181,9 +183,13 @@ class Recommender:
         folder.mkdir(parents=True, exist_ok=True)
         strangers = {path.name for path in folder.iterdir()} - {"model.safetensors", "recommender.json"}
         if strangers:
-            raise DataError(f"{folder} is not empty ({', '.join(sorted(strangers)[:3])}); choose a new folder")
+            raise DataError(
+                f"{folder} is not empty ({', '.join(sorted(strangers)[:3])}); choose a new folder"
+            )
         kind = next(name for name, scorer in SCORERS.items() if isinstance(self.scorer, scorer))
-        tensors = {f"scorer.{name}": tensor.cpu().contiguous() for name, tensor in self.scorer.state_dict().items()}
+        tensors = {
+            f"scorer.{name}": tensor.cpu().contiguous() for name, tensor in self.scorer.state_dict().items()
+        }
         tensors["histories.items"] = torch.from_numpy(self.data.items)
         tensors["histories.offsets"] = torch.from_numpy(self.data.offsets)
         save_file(tensors, folder / "model.safetensors")
@@ -216,7 +222,9 @@ class Recommender:
             raise DataError(f"{folder} has format {description.get('format')}, this version reads {FORMAT}")
         scorer = SCORERS[description["scorer"]](**description["arguments"])
         prefix = "scorer."
-        scorer.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        scorer.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        )
         data = Interactions(
             items=tensors["histories.items"].numpy(),
             offsets=tensors["histories.offsets"].numpy(),

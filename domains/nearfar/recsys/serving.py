@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,14 @@ def pyfunc_arguments(folder: Path) -> Mapping[str, Any]:
             ]
         ),
     )
+    pandas = require("pandas", "storing the model")
+    known = json.loads((folder / "recommender.json").read_text(encoding="utf-8"))["item_ids"]
     needs = [f"{name}=={version(name)}" for name in ("nearfar", "pandas", "torch") if version(name)]
     return {
         "name": NAME,
         "python_model": str(Path(__file__).with_name("serving_model.py")),
         "artifacts": {"recommender": str(folder)},
         "signature": signature,
+        "input_example": (pandas.DataFrame({"history": [known[:2], known[:1]]}), {"k": 1}),
         "pip_requirements": needs,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import mlflow
+import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from nearfar.recsys.recommender import Recommender
@@ -17,17 +18,19 @@ class ServedRecommender(PythonModel):  # type: ignore[misc]  # mlflow is untyped
         """Read the stored folder."""
         self.recommender = Recommender.load(context.artifacts["recommender"])
 
-    def predict(self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """One row out per row in: arrays ``items`` and ``scores``, best first."""
-        import pandas as pd
-
         params = params or {}
         histories = [list(history) for history in model_input["history"]]
         frame = self.recommender.recommend_from_histories(
-            histories, int(params.get("k", 20)), exclude_seen=bool(params.get("exclude_seen", True)), unknown="skip"
+            histories,
+            int(params.get("k", 20)),
+            exclude_seen=bool(params.get("exclude_seen", True)),
+            unknown="skip",
         )
         rows = frame.groupby("user", sort=True)
-        return pd.DataFrame({"items": rows["item"].agg(list), "scores": rows["score"].agg(list)})
+        columns = {"items": rows["item"].agg(list), "scores": rows["score"].agg(list)}
+        return pd.DataFrame(columns).reset_index(drop=True)
 
 
 mlflow.models.set_model(ServedRecommender())

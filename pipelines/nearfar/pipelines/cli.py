@@ -92,7 +92,9 @@ def methods(json_line: Json = False, debug: Debug = False) -> None:
 
     entries = registered()
     if json_line:
-        typer.echo(json.dumps([{"name": e.name, "summary": e.summary, "source": e.source} for e in entries.values()]))
+        typer.echo(
+            json.dumps([{"name": e.name, "summary": e.summary, "source": e.source} for e in entries.values()])
+        )
         return
     from rich.console import Console
     from rich.table import Table
@@ -132,7 +134,9 @@ def doctor(
     for package in report.packages:
         table.add_row(package.name, package.version or "-", package.state, package.command or package.purpose)
     console.print(table)
-    console.print(f"devices: {', '.join(report.devices)} (device=auto takes {report.devices[0]})", highlight=False)
+    console.print(
+        f"devices: {', '.join(report.devices)} (device=auto takes {report.devices[0]})", highlight=False
+    )
     console.print(f"store: {report.store} ({report.store_state})", highlight=False, soft_wrap=True)
 
 

@@ -82,7 +82,9 @@ def _recommend(group: Group, console: Console) -> None:
     frame = recommender.recommend(USERS, k=5)
     for user, rows in frame.groupby("user", sort=False):
         last = [names.get(item, item) for item in recommender.history(user)[-3:]]
-        table = Table(title=f"user {user}, last seen: {'; '.join(last)}", title_justify="left", show_edge=False)
+        table = Table(
+            title=f"user {user}, last seen: {'; '.join(last)}", title_justify="left", show_edge=False
+        )
         for heading in ("rank", "recommended next", "score"):
             table.add_column(heading)
         for row in rows.itertuples():
@@ -95,7 +97,9 @@ def main() -> int:
     """Command-line entry of the demo."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each trained method")
-    parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), help="processes at a time")
+    parser.add_argument(
+        "--workers", type=int, default=min(4, os.cpu_count() or 1), help="processes at a time"
+    )
     arguments = parser.parse_args()
     try:
         demo(arguments.seeds, arguments.workers)

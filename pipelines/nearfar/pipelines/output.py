@@ -18,7 +18,16 @@ from nearfar.errors import ConfigError, StorageError
 from nearfar.tracking.names import slug
 
 # What a run may leave in its folder; anything else belongs to somebody.
-OWN = ("checkpoints", "config.yaml", "curves.csv", "curves.png", "environment.json", "model", "outbox.jsonl", "run.json")
+OWN = (
+    "checkpoints",
+    "config.yaml",
+    "curves.csv",
+    "curves.png",
+    "environment.json",
+    "model",
+    "outbox.jsonl",
+    "run.json",
+)
 
 
 class OutputFolder:
@@ -53,7 +62,9 @@ class OutputFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            strangers = sorted(p.name for p in self.path.iterdir() if p.name not in OWN and ".tmp" not in p.name)
+            strangers = sorted(
+                p.name for p in self.path.iterdir() if p.name not in OWN and ".tmp" not in p.name
+            )
             if strangers:
                 raise ConfigError(
                     f"output_dir: {self.path} holds files that are not a run's ({', '.join(strangers[:3])}); "
@@ -76,7 +87,13 @@ class OutputFolder:
         Raises:
             StorageError: If the file cannot be written.
         """
-        record = {"status": status, "host": socket.gethostname(), "pid": os.getpid(), "time": time.time(), **details}
+        record = {
+            "status": status,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "time": time.time(),
+            **details,
+        }
         try:
             write_atomically(self.path / "run.json", json.dumps(record, indent=2))
         except OSError as error:

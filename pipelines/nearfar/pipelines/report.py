@@ -27,7 +27,9 @@ def labels(groups: Sequence[Group]) -> list[str]:
     """Method names, with the settings that tell equal ones apart."""
     names = [group.job.name for group in groups]
     return [
-        f"{name} ({', '.join(group.job.overrides)})" if names.count(name) > 1 and group.job.overrides else name
+        f"{name} ({', '.join(group.job.overrides)})"
+        if names.count(name) > 1 and group.job.overrides
+        else name
         for name, group in zip(names, groups, strict=True)
     ]
 

@@ -52,7 +52,7 @@ def summarise(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
         >>> summarise([{"test/hr": 0.0}, {"test/hr": 1.0}])["test/hr_mean"]
         0.5
     """
-    summary = {}
+    summary: dict[str, float] = {}
     for name in set.intersection(*(set(row) for row in rows)):
         values = [row[name] for row in rows]
         mean = math.fsum(values) / len(values)

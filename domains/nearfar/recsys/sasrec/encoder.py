@@ -39,9 +39,10 @@ class Layer(nn.Module):
             query: Positions to compute, ``(B, Q, d)``; all of ``x`` by default.
         """
         query = x if query is None else query
-        heads = [self._split(f(y)) for f, y in ((self.query, query), (self.key, x), (self.value, x))]
         attended = F.scaled_dot_product_attention(
-            *heads,
+            self._split(self.query(query)),
+            self._split(self.key(x)),
+            self._split(self.value(x)),
             attn_mask=visible,
             is_causal=visible is None,
             dropout_p=self.attention_dropout if self.training else 0.0,
@@ -52,7 +53,7 @@ class Layer(nn.Module):
         return z
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class SASRecEncoder(nn.Module):

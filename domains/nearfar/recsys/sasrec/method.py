@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from nearfar.recsys.config import SequenceModelConfig
 from nearfar.recsys.sasrec.encoder import SASRecEncoder
 from nearfar.recsys.split import LeaveOneOut
 from nearfar.recsys.windows import SequenceBatch
-from nearfar.recsys.config import SequenceModelConfig
 from nearfar.runtime import generator
 from nearfar.training import Method, StepContext, StepOutput
 
