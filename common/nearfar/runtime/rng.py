@@ -39,12 +39,13 @@ def numpy_generator(seed: int, name: str, *counters: int) -> np.random.Generator
 
 
 @contextmanager
-def isolated_rng(device: torch.device) -> Iterator[None]:
-    """Give the default generators back as they were found.
+def isolated_rng(device: torch.device | None = None) -> Iterator[None]:
+    """Give the default generators (the CPU's, and that of ``device``) back as they were found.
 
-    Dropout can only draw from the default generator of its device, so a run has to seed it; the
-    caller's own random numbers must not notice.
+    Dropout can only draw from the default generator of its device, and torch's layers draw their
+    initial weights from it; the caller's own random numbers must not notice either.
     """
+    device = device or torch.device("cpu")
     devices = [device] if device.type in ("cuda", "mps") else []
     with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"):
         yield

@@ -40,6 +40,9 @@ def read_atomic(path: Path, columns: tuple[str, ...]) -> Any:
         ) from None
     except pandas.errors.ParserError as error:
         raise DataError(f"{path} is not a table: {str(error).strip()}") from None
+    if not isinstance(frame.index, pandas.RangeIndex):
+        # pandas takes surplus leading fields for row labels and shifts every column.
+        raise DataError(f"{path} is not a table: its rows have more fields than its header")
     frame.columns = [str(name).partition(":")[0] for name in frame.columns]
     absent = [name for name in columns if name not in frame.columns]
     if absent:

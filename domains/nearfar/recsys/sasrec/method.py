@@ -9,7 +9,7 @@ from nearfar.recsys.config import SequenceModelConfig
 from nearfar.recsys.sasrec.encoder import SASRecEncoder
 from nearfar.recsys.split import LeaveOneOut
 from nearfar.recsys.windows import SequenceBatch
-from nearfar.runtime import generator
+from nearfar.runtime import generator, isolated_rng
 from nearfar.training import Method, StepContext, StepOutput
 
 
@@ -33,17 +33,18 @@ class SASRec(Method):
 
     def __init__(self, config: SequenceModelConfig, split: LeaveOneOut) -> None:
         super().__init__()
-        self.scorer = SASRecEncoder(
-            split.data.num_items,
-            max_length=config.max_length,
-            dim=config.dim,
-            num_layers=config.num_layers,
-            num_heads=config.num_heads,
-            inner_dim=config.inner_dim,
-            dropout=config.dropout,
-            attention_dropout=config.attention_dropout,
-            generator=generator(config.seed, "init"),
-        )
+        with isolated_rng():
+            self.scorer = SASRecEncoder(
+                split.data.num_items,
+                max_length=config.max_length,
+                dim=config.dim,
+                num_layers=config.num_layers,
+                num_heads=config.num_heads,
+                inner_dim=config.inner_dim,
+                dropout=config.dropout,
+                attention_dropout=config.attention_dropout,
+                generator=generator(config.seed, "init"),
+            )
 
     def step(self, batch: SequenceBatch, ctx: StepContext) -> StepOutput:
         """Mean cross-entropy over the targets of all processes."""

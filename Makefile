@@ -1,0 +1,50 @@
+# Every target builds .venv first when it is not there or pyproject.toml has changed.
+METHOD  ?= recsys.mclrec
+DATA    ?= ml-100k
+SEEDS   ?= 1
+WORKERS ?= 1
+DEVICE  ?= auto
+ARGS    ?=
+PORT    ?= 5000
+export TORCH PYTHON
+
+BIN := .venv/bin
+URI = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(CURDIR)/mlruns/mlflow.db)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check recsys ui bench clean
+
+help: ## print this table
+	@printf 'make <target> [METHOD=recsys.sasrec DATA=ml-100k SEEDS=3 WORKERS=2 DEVICE=auto ARGS="optim.lr=5e-4"]\n\n'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## build .venv with everything (TORCH=cpu or cu130 picks a PyTorch build, PYTHON an interpreter)
+	@.ci/setup
+
+demo: setup ## train recommenders on real MovieLens data, compare them, recommend (minutes, no GPU)
+	$(BIN)/python -m nearfar.pipelines.demo
+
+test: setup ## run the default tests
+	$(BIN)/python -m pytest
+
+test-all: setup ## run every test, the slow ones included
+	$(BIN)/python -m pytest -m ''
+
+check: setup ## format, lint and types, then the tests of layout and style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy common domains pipelines tests benchmarks
+	$(BIN)/python -m pytest -q tests/quality
+
+recsys: setup ## train a recommender (METHOD, DATA, SEEDS, WORKERS, DEVICE, ARGS)
+	$(BIN)/nearfar train $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --seeds $(SEEDS) --workers $(WORKERS)
+
+ui: setup ## open the runs in MLflow's web page (PORT=5000), on this machine only
+	$(BIN)/mlflow server --backend-store-uri $(URI) --host 127.0.0.1 --port $(PORT)
+
+bench: setup ## run the benchmarks; each prints both sides and their ratio
+	@for file in benchmarks/*.py; do echo "$(BIN)/python $$file"; $(BIN)/python $$file || exit 1; done
+
+clean: ## remove caches and build products; runs and outputs stay
+	rm -rf dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find common domains pipelines tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,79 @@
+"""What many tests need: small real-looking data, and a place of their own to leave runs in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nearfar.recsys import Interactions, LeaveOneOut, leave_one_out
+from nearfar.runtime import Runtime
+
+
+@pytest.fixture
+def cpu() -> Runtime:
+    """One process on the CPU."""
+    return Runtime.start("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs go below the test's folder, never into the checkout, and no setting leaks in from outside."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def make_interactions(
+    num_users: int = 40, num_items: int = 30, longest: int = 25, seed: int = 0
+) -> Interactions:
+    """Users who walk around a ring of items with small steps: the next item is predictable, not certain."""
+    rng = np.random.default_rng(seed)
+    sequences = {}
+    for user in range(num_users):
+        length = int(rng.integers(4, longest + 1))
+        steps = rng.integers(1, 4, size=length)
+        places = (rng.integers(num_items) + np.cumsum(steps)) % num_items
+        sequences[f"u{user}"] = [f"i{place}" for place in places]
+    return Interactions.from_sequences(sequences)
+
+
+@pytest.fixture
+def interactions() -> Interactions:
+    """40 users, at most 30 items, histories of 4 to 25."""
+    return make_interactions()
+
+
+@pytest.fixture
+def split(interactions: Interactions) -> LeaveOneOut:
+    """The same, split leave-one-out."""
+    return leave_one_out(interactions)
+
+
+def write_atomic(folder: Path, interactions: Interactions, name: str = "toy") -> Path:
+    """An ``.inter`` file with the position as time; returns the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.inter"
+    lines = ["user_id:token\titem_id:token\ttimestamp:float"]
+    for user, raw in enumerate(interactions.user_ids):
+        for place, item in enumerate(interactions.sequence(user)):
+            lines.append(f"{raw}\t{interactions.item_ids[item - 1]}\t{place}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def toy_file(tmp_path: Path, interactions: Interactions) -> Path:
+    """The toy interactions as a file."""
+    return write_atomic(tmp_path / "data", interactions)
+
+
+TINY = (
+    "dim=16",
+    "inner_dim=32",
+    "max_length=10",
+    "targets_per_batch=64",
+    "epochs=2",
+    "device=cpu",
+    "num_threads=1",
+)
