@@ -26,7 +26,7 @@ def uniform(counts: Counter[object], cells: int, draws: int) -> bool:
     expected = draws / cells
     statistic = sum((counts.get(cell, 0) - expected) ** 2 / expected for cell in counts)
     statistic += (cells - len(counts)) * expected
-    return statistic < (cells - 1) + 5 * (2 * (cells - 1)) ** 0.5
+    return bool(statistic < (cells - 1) + 5 * (2 * (cells - 1)) ** 0.5)
 
 
 def test_crop_starts_are_uniform_and_counts_rounded_down() -> None:

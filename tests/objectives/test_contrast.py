@@ -134,7 +134,10 @@ def test_half_precision_is_computed_in_single() -> None:
         ("symmetric: needs keys", {"q": torch.ones(4, 2), "positives": ("paired", 2), "symmetric": True}),
         ("temperature: a positive", {"q": torch.ones(3, 2), "k": torch.ones(3, 2), "temperature": 0}),
         ("temperature: a positive", {"q": torch.ones(3, 2), "k": torch.ones(3, 2), "temperature": math.nan}),
-        ("temperature: one value", {"q": torch.ones(3, 2), "k": torch.ones(3, 2), "temperature": torch.ones(3)}),
+        (
+            "temperature: one value",
+            {"q": torch.ones(3, 2), "k": torch.ones(3, 2), "temperature": torch.ones(3)},
+        ),
         ("similarity:", {"q": torch.ones(3, 2), "k": torch.ones(3, 2), "similarity": "l2"}),
         ("reduction:", {"q": torch.ones(3, 2), "k": torch.ones(3, 2), "reduction": "sum"}),
         ("backend:", {"q": torch.ones(3, 2), "k": torch.ones(3, 2), "backend": "fast"}),

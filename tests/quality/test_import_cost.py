@@ -100,6 +100,19 @@ objects = [getattr(module, name) for name in module.__all__]
 assert objects
 """
 
+ASK_FOR_MLFLOW = """
+from nearfar.errors import MissingDependencyError
+from nearfar.optional import installed, require
+
+assert not installed("mlflow")
+try:
+    require("mlflow", "tracking")
+except MissingDependencyError as error:
+    assert "pip install" in str(error)
+else:
+    raise AssertionError("mlflow was imported")
+"""
+
 
 def domains() -> list[str]:
     """Names of the domain packages."""
@@ -127,16 +140,4 @@ def test_the_recommenders_are_among_what_is_touched(python: Python) -> None:
 
 
 def test_the_block_blocks(python: Python) -> None:
-    program = """
-        from nearfar.errors import MissingDependencyError
-        from nearfar.optional import installed, require
-
-        assert not installed("mlflow")
-        try:
-            require("mlflow", "tracking")
-        except MissingDependencyError as error:
-            assert "pip install" in str(error)
-        else:
-            raise AssertionError("mlflow was imported")
-    """
-    python(BLOCK + "\n".join(line.strip(" ") if False else line[8:] for line in program.splitlines()))
+    python(BLOCK + ASK_FOR_MLFLOW)

@@ -85,10 +85,10 @@ def imports(path: str, tree: ast.Module) -> list[Import]:
             names = tuple(alias.name for alias in node.names)
             found.append(Import(node.lineno, _target(path, node), names, eager, node.level > 0))
         elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-            for child in node.body:
-                visit(child, False)
-            for child in node.orelse:
-                visit(child, eager)
+            for statement in node.body:
+                visit(statement, False)
+            for statement in node.orelse:
+                visit(statement, eager)
         else:
             inside = eager and not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
             for child in ast.iter_child_nodes(node):
@@ -254,49 +254,59 @@ def test_every_optional_package_counts_as_heavy() -> None:
     assert set(PACKAGES) <= HEAVY
 
 
+A, B = "common/nearfar/a.py", "common/nearfar/b.py"
+GRAPH, RECSYS = "domains/nearfar/graph", "domains/nearfar/recsys"
+P, Q = "common/nearfar/p", "common/nearfar/q"
+
 # What each check has to find: (check, files of a checkout, part of the message).
 PLANTED: list[tuple[Callable[[Trees], list[str]], dict[str, str], str]] = [
-    (wrong_directions, {"common/nearfar/a.py": "from nearfar.recsys import x"}, "a.py:1: common"),
-    (wrong_directions, {"common/nearfar/a.py": "import nearfar.pipelines.cli"}, "a.py:1: common"),
-    (wrong_directions, {"common/nearfar/a.py": "from nearfar import recsys"}, "nearfar.recsys"),
-    (wrong_directions, {"common/nearfar/a.py": "def f():\n    from nearfar.graph import x"}, "a.py:2: common"),
+    (wrong_directions, {A: "from nearfar.recsys import x"}, "a.py:1: common"),
+    (wrong_directions, {A: "import nearfar.pipelines.cli"}, "a.py:1: common"),
+    (wrong_directions, {A: "from nearfar import recsys"}, "nearfar.recsys"),
+    (wrong_directions, {A: "def f():\n    from nearfar.graph import x"}, "a.py:2: common"),
+    (wrong_directions, {A: "if TYPE_CHECKING:\n    import nearfar.graph"}, "a.py:2: common"),
+    (wrong_directions, {A: "HOME = 'nearfar.graph.pot:POT'"}, "nearfar.graph.pot"),
+    (wrong_directions, {A: "import_module(f'nearfar.recsys.{x}')"}, "nearfar.recsys"),
+    (wrong_directions, {f"{P}/a.py": "from ..recsys import x"}, "nearfar.recsys"),
+    (wrong_directions, {f"{GRAPH}/a.py": "from nearfar.recsys import x"}, "domains must not"),
+    (wrong_directions, {f"{GRAPH}/a.py": "from ..recsys.split import x"}, "domains must not"),
+    (wrong_directions, {f"{GRAPH}/a.py": "import nearfar.pipelines"}, "nearfar.pipelines"),
+    (relative_escapes, {f"{GRAPH}/a.py": "from ..errors import x"}, "nearfar.errors"),
+    (relative_escapes, {A: "from .errors import x"}, "nearfar.errors"),
+    (cycle, {A: "import nearfar.b", B: "import nearfar.a"}, "nearfar.a"),
+    (cycle, {A: "try:\n    import nearfar.b\nexcept E: pass", B: "from nearfar import a"}, "nearfar.a"),
     (
-        wrong_directions,
-        {"common/nearfar/a.py": "if TYPE_CHECKING:\n    import nearfar.graph"},
-        "a.py:2: common",
+        cycle,  # a module asks its own package, which is still being imported
+        {f"{GRAPH}/a.py": "from nearfar.graph import x", f"{GRAPH}/__init__.py": "import nearfar.graph.a"},
+        "nearfar.graph.a",
     ),
-    (wrong_directions, {"common/nearfar/a.py": "HOME = 'nearfar.graph.pot:POT'"}, "nearfar.graph.pot"),
-    (wrong_directions, {"common/nearfar/a.py": "import_module(f'nearfar.recsys.{x}')"}, "nearfar.recsys"),
-    (wrong_directions, {"common/nearfar/p/a.py": "from ..recsys import x"}, "nearfar.recsys"),
-    (wrong_directions, {"domains/nearfar/graph/a.py": "from nearfar.recsys import x"}, "domains must not"),
-    (wrong_directions, {"domains/nearfar/graph/a.py": "from ..recsys.split import x"}, "domains must not"),
-    (wrong_directions, {"domains/nearfar/graph/a.py": "import nearfar.pipelines"}, "nearfar.pipelines"),
-    (relative_escapes, {"domains/nearfar/graph/a.py": "from ..errors import x"}, "nearfar.errors"),
-    (relative_escapes, {"common/nearfar/a.py": "from .errors import x"}, "nearfar.errors"),
-    (cycle, {"common/nearfar/a.py": "import nearfar.b", "common/nearfar/b.py": "import nearfar.a"}, ".a"),
-    (cycle, {"domains/nearfar/graph/a.py": "from nearfar.graph import x"} | {"domains/nearfar/graph/__init__.py": "from nearfar.graph.a import y"}, "nearfar.graph.a"),
-    (cycle, {"common/nearfar/p/__init__.py": "import nearfar.q.a", "common/nearfar/q/__init__.py": "import nearfar.p.b", "common/nearfar/p/b.py": "", "common/nearfar/q/a.py": ""}, "nearfar.p"),
-    (heavy_imports, {"common/nearfar/a.py": "import pandas as pd"}, "pandas"),
-    (heavy_imports, {"common/nearfar/a.py": "try:\n    from scipy.sparse import x\nexcept E:\n    pass"}, "a.py:2"),
-    (heavy_imports, {"common/nearfar/a.py": "class A:\n    import mlflow.pyfunc"}, "mlflow"),
-    (prints, {"common/nearfar/a.py": "def f():\n    print(1)"}, "a.py:2"),
+    (
+        cycle,  # through packages, whose __init__ runs before their modules
+        {f"{P}/__init__.py": "import nearfar.q.a", f"{Q}/__init__.py": "import nearfar.p.b"}
+        | {f"{P}/b.py": "", f"{Q}/a.py": ""},
+        "nearfar.p",
+    ),
+    (heavy_imports, {A: "import pandas as pd"}, "pandas"),
+    (heavy_imports, {A: "try:\n    from scipy.sparse import x\nexcept E:\n    pass"}, "a.py:2"),
+    (heavy_imports, {A: "class A:\n    import mlflow.pyfunc"}, "mlflow"),
+    (prints, {A: "def f():\n    print(1)"}, "a.py:2"),
     (bad_names, {"common/nearfar/utils.py": ""}, "utils"),
-    (bad_names, {"domains/nearfar/graph/base/__init__.py": ""}, "base"),
+    (bad_names, {f"{GRAPH}/base/__init__.py": ""}, "base"),
     (split_packages, {"common/nearfar/graph/__init__.py": ""}, "common, domains"),
-    (missing_inits, {"common/nearfar/p/q/a.py": ""}, "common/nearfar/p/q"),
-]  # fmt: skip
+    (missing_inits, {f"{P}/q/a.py": ""}, f"{P}/q"),
+]
 
 # A tree without fault, to which one fault is added at a time.
 SOUND = {
     "common/nearfar/errors.py": "import torch",
-    "common/nearfar/p/__init__.py": "from nearfar.p.c import x",
-    "common/nearfar/p/c.py": "from . import d\nfrom nearfar.p import e",
-    "common/nearfar/p/d.py": "if TYPE_CHECKING:\n    import pandas\n    from nearfar.p.c import x",
-    "common/nearfar/p/e.py": "def f():\n    import pandas\n    from nearfar.p.c import x",
-    "domains/nearfar/graph/__init__.py": "from nearfar.errors import x",
-    "domains/nearfar/recsys/__init__.py": "HOME = 'nearfar.recsys.split:f'",
-    "domains/nearfar/recsys/serving_model.py": "import mlflow",
-    "domains/nearfar/recsys/split.py": '"""Words about nearfar.graph and print()."""\nfrom . import x',
+    f"{P}/__init__.py": "from nearfar.p.c import x",
+    f"{P}/c.py": "from . import d\nfrom nearfar.p import e",
+    f"{P}/d.py": "if TYPE_CHECKING:\n    import pandas\n    from nearfar.p.c import x",
+    f"{P}/e.py": "def f():\n    import pandas\n    from nearfar.p.c import x",
+    f"{GRAPH}/__init__.py": "from nearfar.errors import x",
+    f"{RECSYS}/__init__.py": "HOME = 'nearfar.recsys.split:f'",
+    f"{RECSYS}/serving_model.py": "import mlflow",
+    f"{RECSYS}/split.py": '"""Words about nearfar.graph and print()."""\nfrom . import x',
     "pipelines/nearfar/pipelines/__init__.py": "from nearfar.recsys import x\nimport nearfar.graph",
     "pipelines/nearfar/pipelines/cli.py": "print(1)",
 }

@@ -50,7 +50,15 @@ GLOBAL_SEEDS = {
 # No generator can be given to these at all.
 WITHOUT_GENERATOR = {"torch.distributions", "torch.nn.functional.gumbel_softmax"}
 CHANGES_EVERY_RUN = ("time.", "datetime.", "os.getpid", "os.urandom", "secrets.", "uuid.")
-SEEDING = {"Philox", "SeedSequence", "default_rng", "generator", "manual_seed", "numpy_generator", "stream_seed"}
+SEEDING = {
+    "Philox",
+    "SeedSequence",
+    "default_rng",
+    "generator",
+    "manual_seed",
+    "numpy_generator",
+    "stream_seed",
+}
 # What comes out of these does not depend on the order of what goes in.
 ORDER_FREE = {"all", "any", "frozenset", "fsum", "len", "max", "min", "set", "sorted"}
 ORDER_KEPT = {"enumerate", "filter", "iter", "join", "list", "map", "next", "tuple", "zip"}

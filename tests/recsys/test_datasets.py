@@ -16,7 +16,9 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "recbole"
 
 
 @pytest.mark.interop
-@pytest.mark.skipif(not installed("recbole"), reason="ml-100k is part of RecBole's wheel, which is not installed")
+@pytest.mark.skipif(
+    not installed("recbole"), reason="ml-100k is part of RecBole's wheel, which is not installed"
+)
 def test_packaged_movielens() -> None:
     dataset = load_dataset("ml-100k")
     data = dataset.interactions
@@ -80,7 +82,10 @@ def test_titles(toy_file: Path) -> None:
         ("line 2: timestamp is '1.5'", "user_id:token\titem_id:token\ttimestamp:float\nu\ti\t1.5\n"),
         ("line 2: timestamp is 'nan'", "user_id:token\titem_id:token\ttimestamp:float\nu\ti\tnan\n"),
         ("negative", "user_id:token\titem_id:token\ttimestamp:float\nu\ti\t-4\n"),
-        ("does not fit|whole number", "user_id:token\titem_id:token\ttimestamp:float\nu\ti\t99999999999999999999\n"),
+        (
+            "does not fit|whole number",
+            "user_id:token\titem_id:token\ttimestamp:float\nu\ti\t99999999999999999999\n",
+        ),
         ("is not a table", "user_id:token\titem_id:token\ttimestamp:float\nu\ti\t1\t2\t3\nu\ti\t1\n"),
     ],
 )
@@ -92,7 +97,9 @@ def test_broken_files_are_refused_by_line(tmp_path: Path, message: str, content:
 
 
 def test_binary_missing_and_ambiguous_files(tmp_path: Path) -> None:
-    (tmp_path / "binary.inter").write_bytes(b"user_id:token\titem_id:token\ttimestamp:float\n\xff\xfe\t1\t2\n")
+    (tmp_path / "binary.inter").write_bytes(
+        b"user_id:token\titem_id:token\ttimestamp:float\n\xff\xfe\t1\t2\n"
+    )
     with pytest.raises(DataError, match="not UTF-8"):
         read_interactions(tmp_path / "binary.inter")
     with pytest.raises(DataError, match="does not exist"):

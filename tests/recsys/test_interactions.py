@@ -77,7 +77,9 @@ def test_duplicates_follow_the_policy() -> None:
         ("1 rows have no time", ["a"], ["x"], np.array(["NaT"], dtype="datetime64[s]")),
     ],
 )
-def test_bad_columns_are_refused(message: str, users: list[object], items: list[object], times: object) -> None:
+def test_bad_columns_are_refused(
+    message: str, users: list[object], items: list[object], times: object
+) -> None:
     with pytest.raises(DataError, match=message):
         Interactions.from_columns(users, items, times)  # type: ignore[arg-type]
 

@@ -11,7 +11,15 @@ import torch
 
 from nearfar.errors import DataError
 from nearfar.optional import installed
-from nearfar.recsys import Interactions, LeaveOneOut, Popularity, PopularityConfig, Recommender, SASRec, SASRecConfig
+from nearfar.recsys import (
+    Interactions,
+    LeaveOneOut,
+    Popularity,
+    PopularityConfig,
+    Recommender,
+    SASRec,
+    SASRecConfig,
+)
 from nearfar.recsys.datasets import Dataset
 from nearfar.recsys.serving import pyfunc_arguments
 

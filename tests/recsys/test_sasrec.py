@@ -74,7 +74,9 @@ def test_padding_changes_nothing() -> None:
     model = encoder()
     wide = F.pad(items, (0, 2))
     assert (model.last(wide, lengths) - model.last(items, lengths)).abs().max() < 1e-12
-    alone = torch.cat([model.last(items[i : i + 1, : lengths[i]], lengths[i : i + 1]) for i in range(len(items))])
+    alone = torch.cat(
+        [model.last(items[i : i + 1, : lengths[i]], lengths[i : i + 1]) for i in range(len(items))]
+    )
     assert (model.last(items, lengths) - alone).abs().max() < 1e-12
 
 

@@ -19,7 +19,9 @@ def batches(split: LeaveOneOut, runtime: Runtime, size: int = 40, seed: int = 0)
 
 
 def test_long_history_is_covered_once_with_context() -> None:
-    data = Interactions.from_sequences({"u": [f"{i:03d}" for i in range(30)], "v": ["000", "001", "002", "003"]})
+    data = Interactions.from_sequences(
+        {"u": [f"{i:03d}" for i in range(30)], "v": ["000", "001", "002", "003"]}
+    )
     split = leave_one_out(data)
     windows = make_windows(split, max_length=8, stride=4)
     covered: Counter[int] = Counter()

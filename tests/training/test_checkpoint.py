@@ -12,12 +12,13 @@ import torch
 
 from nearfar.errors import CheckpointError, StorageError
 from nearfar.training import Checkpoint, CheckpointStore
-from nearfar.training import checkpoint as module
 
 
 def make(step: int) -> Checkpoint:
     weights = torch.arange(500, dtype=torch.float32) + step
-    return Checkpoint(step, {"seed": 0}, {"w": weights}, {"main": {"state": {0: {"step": torch.tensor(3.0)}}}})
+    return Checkpoint(
+        step, {"seed": 0}, {"w": weights}, {"main": {"state": {0: {"step": torch.tensor(3.0)}}}}
+    )
 
 
 def test_round_trip_and_what_is_kept(tmp_path: Path) -> None:
@@ -104,7 +105,9 @@ def test_other_schema_and_other_files(tmp_path: Path) -> None:
         store.load(3)
 
 
-def test_a_failed_save_leaves_the_old_one_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_leaves_the_old_one_and_no_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = CheckpointStore(tmp_path)
     store.save(make(1))
 
@@ -112,7 +115,7 @@ def test_a_failed_save_leaves_the_old_one_and_no_litter(tmp_path: Path, monkeypa
         file.write(b"half of it")  # type: ignore[attr-defined]
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.torch, "save", full_disk)
+    monkeypatch.setattr(torch, "save", full_disk)
     with pytest.raises(StorageError, match="No space left"):
         store.save(make(2))
     monkeypatch.undo()
@@ -122,11 +125,13 @@ def test_a_failed_save_leaves_the_old_one_and_no_litter(tmp_path: Path, monkeypa
     assert loaded.step == 1
 
 
-def test_a_file_that_cannot_be_read_back_is_not_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_read_back_is_not_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def silent_damage(content: object, file: object) -> None:
         file.write(b"x" * 100)  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(module.torch, "save", silent_damage)
+    monkeypatch.setattr(torch, "save", silent_damage)
     with pytest.raises(StorageError):
         CheckpointStore(tmp_path).save(make(1))
     assert list(tmp_path.iterdir()) == []

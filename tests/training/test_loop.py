@@ -37,7 +37,7 @@ def run(
         if log is not None:
             log.append((step, dict(metrics)))
 
-    options = {"validate": validate, "quiet": True} | options
+    options = {"validate": validate, "quiet": True, **options}
     return fit(method, source, config=settings, runtime=cpu, log=record, **options)
 
 
@@ -52,7 +52,7 @@ def equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
 @pytest.mark.parametrize("alternate", [False, True])
 def test_same_seed_same_bits_other_seed_other_bits(cpu: Runtime, alternate: bool) -> None:
     logs: list[Log] = [[], [], []]
-    states = []
+    states: list[dict[str, Tensor]] = []
     for log, seed in zip(logs, (0, 0, 1), strict=True):
         method = ToyMethod(alternate=alternate)
         torch.manual_seed(len(states))  # whatever the caller did to the global generator
@@ -65,10 +65,10 @@ def test_same_seed_same_bits_other_seed_other_bits(cpu: Runtime, alternate: bool
 
 
 def test_training_reduces_the_loss_and_keeps_the_best(cpu: Runtime, tmp_path: Path) -> None:
-    method, log = ToyMethod(), []
+    method = ToyMethod()
     settings = config(epochs=30, optim={"lr": 0.02})
-    result = run(method, settings, cpu, log, store=CheckpointStore(tmp_path))
-    values = {entry["step"]: entry["val/mse"] for entry in result.history}
+    result = run(method, settings, cpu, store=CheckpointStore(tmp_path))
+    values: dict[float | None, float] = {entry["step"]: entry["val/mse"] for entry in result.history}
     assert list(values) == [5.0 * epoch for epoch in range(31)]
     assert values[result.best_step] == min(values.values()) < 0.3 * values[0]
     assert result.best_step != 150, "the toy problem should not end on its best step, or this proves nothing"
@@ -87,13 +87,13 @@ def test_resume_after_any_step_repeats_the_straight_run(
     straight = ToyMethod(alternate=alternate)
     expected = run(straight, settings, cpu, straight_log, store=CheckpointStore(tmp_path / "straight"))
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     class Interrupted(ToySource):
         def batch(self, step: int) -> tuple[Tensor, Tensor]:
             if step == stop:
-                raise Stop
+                raise StopError
             return super().batch(step)
 
     store = CheckpointStore(tmp_path / "resumed")
@@ -103,14 +103,15 @@ def test_resume_after_any_step_repeats_the_straight_run(
     def validate() -> dict[str, float]:
         return {"val/mse": float((first(source.x) - source.y).square().mean())}
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         fit(first, source, config=settings, runtime=cpu, validate=validate, store=store, quiet=True)
-    again, log = ToyMethod(seed=99, alternate=alternate), []
+    again = ToyMethod(seed=99, alternate=alternate)
+    log: Log = []
     result = run(again, settings, cpu, log, store=store, resume=True)
     assert equal(state(again), state(straight))
     assert result.history == expected.history
     assert result.best_step == expected.best_step
-    tail = [(s, {k: v for k, v in m.items()}) for s, m in straight_log if s >= stop and "train/loss" in m]
+    tail = [(s, m) for s, m in straight_log if s >= stop and "train/loss" in m]
     assert [(s, m) for s, m in log if "train/loss" in m] == tail
 
 
@@ -128,15 +129,14 @@ def test_resume_refuses_another_run(cpu: Runtime, tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     run(ToyMethod(), config(), cpu, store=store, fingerprint={"seed": 0, "data_digest": "a"})
     with pytest.raises(CheckpointError, match="data_digest: a in the checkpoint, b now"):
-        run(
-            ToyMethod(), config(), cpu, store=store, resume=True, fingerprint={"seed": 0, "data_digest": "b"}
-        )
+        run(ToyMethod(), config(), cpu, store=store, resume=True, fingerprint={"seed": 0, "data_digest": "b"})
 
 
 def test_alternating_updates_move_only_their_own_half(cpu: Runtime) -> None:
     method = ToyMethod(alternate=True)
     before = copy.deepcopy(method)
-    run(method, config(epochs=1), cpu, log := [], validate=None)
+    log: Log = []
+    run(method, config(epochs=1), cpu, log, validate=None)
     # Steps 0, 2, 4 move the encoder, all five the head.
     assert [sorted(m) for _, m in log if "train/head_loss" in m][1] == [
         "train/head_grad_norm",
@@ -150,7 +150,9 @@ def test_alternating_updates_move_only_their_own_half(cpu: Runtime) -> None:
 
 
 def test_early_stopping_and_untrained_baseline(cpu: Runtime, tmp_path: Path) -> None:
-    settings = config(epochs=50, optim={"lr": 1e-8}, selection={"metric": "val/mse", "mode": "max", "patience": 3})
+    settings = config(
+        epochs=50, optim={"lr": 1e-8}, selection={"metric": "val/mse", "mode": "max", "patience": 3}
+    )
     result = run(ToyMethod(), settings, cpu, store=CheckpointStore(tmp_path))
     assert result.history[0]["step"] == 0
     assert result.stopped_early

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from nearfar.tracking.store import Store
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 LONGEST_PARAM = 6000
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 class Run(Protocol):
@@ -112,13 +114,16 @@ class TrackedRun:
         def store_model() -> None:
             mlflow = require("mlflow", "tracking runs")
             require("mlflow.pyfunc", "tracking runs")
-            before = mlflow.get_tracking_uri()
+            before = os.environ.get(URI_VARIABLE)
             mlflow.set_tracking_uri(self._store.uri)
             try:
                 with mlflow.start_run(run_id=self._id):
                     mlflow.pyfunc.log_model(**arguments)
             finally:
-                mlflow.set_tracking_uri(before)
+                # Setting it also sets the variable, which the next run would take for the user's wish.
+                mlflow.set_tracking_uri(None)
+                if before is not None:
+                    os.environ[URI_VARIABLE] = before
 
         self._try("the model", store_model)
 

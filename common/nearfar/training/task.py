@@ -28,9 +28,15 @@ class Task(ABC):
     """A data set and a method made ready for each other.
 
     Constructing one reads and checks the data (``DataError``) and changes nothing on disk.
+
+    Attributes:
+        domain: First half of the method names.
+        metrics: What :meth:`evaluate` measures.
+        card: The data set.
     """
 
     domain: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]]
     card: DatasetCard
 
     @abstractmethod

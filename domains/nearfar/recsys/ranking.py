@@ -19,6 +19,12 @@ from nearfar.recsys.split import LeaveOneOut, Split
 
 CUTOFFS = (5, 10, 20)
 FILTERED = "_filtered"
+METRICS = tuple(
+    f"{name}_at_{k}{protocol}"
+    for protocol in ("", FILTERED)
+    for k in CUTOFFS
+    for name in ("hr", "ndcg", "mrr")
+)
 
 # Scores of all items for some histories: list of item index arrays -> (N, num_items).
 ScoreFunction = Callable[[list[NDArray[np.int64]]], Tensor]

@@ -11,7 +11,7 @@ import torch
 from nearfar.config import RunConfig
 from nearfar.recsys.config import RecsysConfig, SequenceModelConfig
 from nearfar.recsys.datasets import load_dataset
-from nearfar.recsys.ranking import evaluate
+from nearfar.recsys.ranking import METRICS, evaluate
 from nearfar.recsys.recommender import Recommender
 from nearfar.recsys.serving import pyfunc_arguments
 from nearfar.recsys.split import leave_one_out
@@ -41,6 +41,7 @@ class RecsysTask(Task):
     """
 
     domain: ClassVar[str] = "recsys"
+    metrics: ClassVar[tuple[str, ...]] = METRICS
 
     def __init__(self, config: RecsysConfig, method_class: type[Any]) -> None:
         self.dataset = load_dataset(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import resource
@@ -15,7 +16,7 @@ from pathlib import Path
 import torch
 
 from nearfar.config import RunConfig, config_hash, flatten
-from nearfar.errors import DivergedError, NearfarError, OutOfMemoryError, Preempted, StorageError
+from nearfar.errors import ConfigError, DivergedError, NearfarError, OutOfMemoryError, Preempted, StorageError
 from nearfar.optional import installed, missing
 from nearfar.pipelines.environment import describe_environment, git_state
 from nearfar.pipelines.output import OutputFolder
@@ -84,6 +85,7 @@ def train(
         task: Task = entry.load("task")(config, entry.load("method"))
         for message in task.card.warnings:
             warn(f"{task.card.name}: {message}")
+        _check_selection(config, task)
         folder = OutputFolder.of(config, name, task.card.name)
         store = open_store(config.tracking.uri) if config.tracking.enabled and runtime.is_main else None
         if runtime.is_main:
@@ -202,6 +204,14 @@ def _check_packages(entry: MethodEntry, config: RunConfig) -> None:
     for module in tracking:
         if not installed(module):
             raise missing(module, "tracking (tracking.enabled=false does without it)")
+
+
+def _check_selection(config: RunConfig, task: Task) -> None:
+    known = [f"val/{name}" for name in task.metrics]
+    if config.selection.metric not in known:
+        near = difflib.get_close_matches(config.selection.metric, known, 1, 0.4)
+        hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(known)}"
+        raise ConfigError(f"selection.metric: '{config.selection.metric}' is not measured; {hint}")
 
 
 def _tags(entry: MethodEntry, config: RunConfig, task: Task, runtime: Runtime) -> dict[str, str]:
