@@ -202,6 +202,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
 
 def test_doctor_names_an_unusable_store(tmp_path: Path) -> None:
     (tmp_path / "mlruns").touch()
+    assert run(["doctor"]) == 1
     report = examine()
     assert report.store_state.startswith("unusable: the tracking store")
     assert report.problems

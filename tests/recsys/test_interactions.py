@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from nearfar.errors import DataError
@@ -68,6 +69,7 @@ def test_duplicates_follow_the_policy() -> None:
         ("differ in length", ["a"], ["x", "y"], [1]),
         ("2 rows have no user id", [None, "a", math.nan], ["x", "y", "z"], [1, 2, 3]),
         ("1 rows have no item id", ["a"], [""], [1]),
+        ("2 rows have no item id", ["a", "b"], [pd.NA, pd.NaT], [1, 2]),
         ("time of row 1 is nan", ["a", "a"], ["x", "y"], [1.0, math.nan]),
         ("time of row 0 is inf", ["a"], ["x"], [math.inf]),
         ("time of row 0 is negative", ["a"], ["x"], [-1]),

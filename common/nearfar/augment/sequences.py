@@ -19,9 +19,7 @@ def _positions(items: Tensor) -> Tensor:
 
 def _uniform(shape: torch.Size | tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
     # Drawn on the generator's device, so that the same seed gives the same views on every device.
-    return torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64).to(
-        like.device
-    )
+    return torch.rand(shape, generator=generator, device=generator.device).to(like.device)
 
 
 def _window_start(lengths: Tensor, size: Tensor, generator: torch.Generator) -> Tensor:
@@ -80,7 +78,7 @@ def reorder(
     # that all lie between the places left and right of the window.
     draw = _uniform(items.shape, items, generator)
     span = (size[:, None] - 1).clamp(min=0)
-    key = torch.where(inside, start + draw * span, position.double())
+    key = torch.where(inside, start + draw * span, position.float())
     return items.gather(1, key.argsort(dim=1, stable=True)), lengths.clone()
 
 

@@ -71,8 +71,9 @@ def canonical_json(settings: Settings) -> str:
     return json.dumps(settings.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
 
-# Where a run reads, writes and computes does not change what it computes.
-PLACES = frozenset({"data_dir", "device", "output_dir", "tracking", "checkpoint"})
+# Where a run reads, writes and computes does not change what it computes. (Another thread count may change
+# the last bits; it is recorded beside the hash, not in it.)
+PLACES = frozenset({"checkpoint", "data_dir", "device", "num_threads", "output_dir", "tracking"})
 
 
 def config_hash(settings: Settings) -> str:

@@ -125,14 +125,22 @@ class Interactions:
 
 def _ids(values: Sequence[Any] | NDArray[Any], name: str, source: str) -> NDArray[np.str_]:
     array = np.asarray(values, dtype=object)
-    # Missing values differ from themselves (NaN, NaT) or are None.
-    missing = np.array([value is None or value != value or value == "" for value in array], dtype=bool)
+    missing = np.array([_is_missing(value) for value in array], dtype=bool)
     if missing.any():
         rows = ", ".join(map(str, np.flatnonzero(missing)[:5]))
         raise DataError(
             f"{source}: {missing.sum()} rows have no {name} id (rows {rows}); remove or fill them"
         )
     return np.array([str(value) for value in array], dtype=np.str_)
+
+
+def _is_missing(value: Any) -> bool:
+    if value is None or (isinstance(value, str) and not value):
+        return True
+    try:
+        return bool(value != value)  # NaN and NaT differ from themselves
+    except TypeError:  # pandas.NA refuses to say
+        return True
 
 
 def _times(values: Sequence[Any] | NDArray[Any], source: str) -> NDArray[np.int64]:

@@ -115,13 +115,16 @@ def doctor(
     json_line: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show versions, optional packages with the command that repairs each, devices and the store."""
+    """Show versions, optional packages with the command that repairs each, devices and the store.
+
+    Exits with 1 when something is broken (a missing optional package is not).
+    """
     from nearfar.pipelines.doctor import examine
 
     report = examine(imports=imports)
     if json_line:
         typer.echo(json.dumps(report.to_dict()))
-        return
+        raise typer.Exit(1 if report.problems else 0)
     from rich.console import Console
     from rich.table import Table
 
@@ -138,6 +141,7 @@ def doctor(
         f"devices: {', '.join(report.devices)} (device=auto takes {report.devices[0]})", highlight=False
     )
     console.print(f"store: {report.store} ({report.store_state})", highlight=False, soft_wrap=True)
+    raise typer.Exit(1 if report.problems else 0)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
