@@ -62,7 +62,7 @@ class ToyMethod(Method):
         return y
 
     def step(self, batch: tuple[Tensor, Tensor], ctx: StepContext) -> StepOutput:
-        """Squared error of slightly noisy rows."""
+        """Squared error of slightly noisy rows ``(N, 4)`` against values ``(N,)``."""
         x, y = batch
         noise = 0.01 * torch.randn(x.shape, generator=ctx.rng("augment"))
         error = (self(x + noise) - y).square().mean()

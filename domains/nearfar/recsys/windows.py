@@ -23,8 +23,10 @@ from nearfar.runtime import Runtime, numpy_generator
 
 @dataclass(frozen=True)
 class Windows:
-    """Slices of the item array. Window w reads ``items[start:stop]``; its inputs are all but the last of
-    these, its targets all but the first, and the loss counts targets from position ``scored`` on.
+    """Slices of the item array, one per training window.
+
+    Window w reads ``items[start:stop]``; its inputs are all but the last of these, its targets all but
+    the first, and the loss counts targets from position ``scored`` on.
 
     Attributes:
         start: First item, int64, shape ``(W,)``.

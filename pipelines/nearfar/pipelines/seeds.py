@@ -53,12 +53,12 @@ def summarise(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
         0.5
     """
     summary: dict[str, float] = {}
-    for name in set.intersection(*(set(row) for row in rows)):
+    for name in sorted(set.intersection(*(set(row) for row in rows))):
         values = [row[name] for row in rows]
         mean = math.fsum(values) / len(values)
         spread = math.fsum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1)
         summary |= {f"{name}_mean": mean, f"{name}_std": math.sqrt(spread), f"{name}_n": float(len(values))}
-    return dict(sorted(summary.items()))
+    return summary
 
 
 def run_jobs(

@@ -29,6 +29,8 @@ from nearfar.tracking.curves import Curves
 from nearfar.tracking.run import Status
 from nearfar.training import CheckpointStore, FitResult, Method, Task, fit
 
+__all__ = ["Outcome", "train"]
+
 
 @dataclass(frozen=True)
 class Outcome:
