@@ -68,12 +68,15 @@ def toy_file(tmp_path: Path, interactions: Interactions) -> Path:
     return write_atomic(tmp_path / "data", interactions)
 
 
-TINY = (
-    "dim=16",
-    "inner_dim=32",
-    "max_length=10",
-    "targets_per_batch=64",
-    "epochs=2",
-    "device=cpu",
-    "num_threads=1",
-)
+@pytest.fixture
+def tiny() -> list[str]:
+    """Settings that train a sequence model in a second."""
+    return [
+        "dim=16",
+        "inner_dim=32",
+        "max_length=10",
+        "targets_per_batch=64",
+        "epochs=2",
+        "device=cpu",
+        "num_threads=1",
+    ]

@@ -52,9 +52,3 @@ class CheckpointError(NearfarError):
     """No usable checkpoint, or one that belongs to a different run."""
 
     exit_code = 2
-
-
-class Preempted(NearfarError):  # noqa: N818 - an ending, not a fault
-    """The run was asked to stop, saved itself and can be resumed."""
-
-    exit_code = 75

@@ -17,23 +17,21 @@ from nearfar.pipelines.doctor import examine
 from nearfar.pipelines.registry import find, methods
 from nearfar.pipelines.settings import resolve_settings
 
-TINY = ["dim=16", "inner_dim=32", "max_length=10", "targets_per_batch=64", "epochs=1", "device=cpu"]
-
 
 def written(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - {"data"}
 
 
-def test_json_is_the_last_line(toy_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["train", "recsys.sasrec", *TINY, f"data={toy_file}", "--json", "-q"]) == 0
+def test_json_is_the_last_line(toy_file: Path, capsys: pytest.CaptureFixture[str], tiny: list[str]) -> None:
+    assert run(["train", "recsys.sasrec", *tiny, f"data={toy_file}", "--json", "-q"]) == 0
     record = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert set(record) == {"run_id", "metrics", "output_dir"}
     assert "test/ndcg_at_10" in record["metrics"]
     assert (Path(record["output_dir"]) / "checkpoints").is_dir()
 
 
-def test_json_of_a_group(toy_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["train", "recsys.sasrec", *TINY, f"data={toy_file}", "tracking.enabled=false", "--seeds", "2"]
+def test_json_of_a_group(toy_file: Path, capsys: pytest.CaptureFixture[str], tiny: list[str]) -> None:
+    words = ["train", "recsys.sasrec", *tiny, f"data={toy_file}", "tracking.enabled=false", "--seeds", "2"]
     assert run([*words, "--json", "-q"]) == 0
     record = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert record["metrics"]["test/ndcg_at_10_n"] == 2
@@ -64,6 +62,7 @@ def test_table_for_people(toy_file: Path, capsys: pytest.CaptureFixture[str]) ->
             "selection.metric: 'val/ndcg'",
         ),
         (["train", "recsys.mclrec", "data=absent"], 3, "no data set 'absent'"),
+        (["train", "recsys.mclrec", "data=absent", "--seeds", "2"], 3, "no data set 'absent'"),
         (["train", "recsys.mclrec", "data={empty}"], 3, "is empty"),
         (
             ["train", "recsys.mclrec", "data=x", "data_dir=nowhere"],
@@ -107,10 +106,12 @@ def test_mistakes_are_one_line_with_their_code(
     assert written(tmp_path) == set(), "a refused run must leave nothing behind"
 
 
-def test_old_file_store(tmp_path: Path, toy_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_old_file_store(
+    tmp_path: Path, toy_file: Path, capsys: pytest.CaptureFixture[str], tiny: list[str]
+) -> None:
     (tmp_path / "mlruns" / "12").mkdir(parents=True)
     (tmp_path / "mlruns" / "12" / "meta.yaml").touch()
-    assert run(["train", "recsys.sasrec", *TINY, f"data={toy_file}"]) == 2
+    assert run(["train", "recsys.sasrec", *tiny, f"data={toy_file}"]) == 2
     assert "mlflow migrate-filestore" in capsys.readouterr().err
     assert written(tmp_path) == {"mlruns"}
     assert [path.name for path in (tmp_path / "mlruns").iterdir()] == ["12"]
@@ -137,17 +138,21 @@ def test_unexpected_errors_are_one_line_too(
 
 
 def test_absent_packages_come_with_their_command(
-    monkeypatch: pytest.MonkeyPatch, toy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
+    toy_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    tiny: list[str],
 ) -> None:
     absent = {"mlflow"}
     original = optional.installed
     monkeypatch.setattr(
         "nearfar.pipelines.train.installed", lambda name: name not in absent and original(name)
     )
-    assert run(["train", "recsys.sasrec", *TINY, f"data={toy_file}"]) == 2
+    assert run(["train", "recsys.sasrec", *tiny, f"data={toy_file}"]) == 2
     assert 'which is not installed: pip install "nearfar[track]"' in capsys.readouterr().err
     monkeypatch.setattr("nearfar.interop.recbole.installed", lambda name: name != "recbole")
-    assert run(["train", "recsys.sasrec", *TINY, "data=ml-100k", "tracking.enabled=false"]) == 2
+    assert run(["train", "recsys.sasrec", *tiny, "data=ml-100k", "tracking.enabled=false"]) == 2
     assert "pip install --no-deps recbole==1.2.1" in capsys.readouterr().err
     assert written(tmp_path) == set()
 

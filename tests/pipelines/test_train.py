@@ -23,22 +23,13 @@ from nearfar.recsys.sasrec.method import SASRec
 from nearfar.tracking import open_store
 from nearfar.training import StepContext, StepOutput
 
-TINY = [
-    "dim=16",
-    "inner_dim=32",
-    "max_length=10",
-    "targets_per_batch=64",
-    "epochs=2",
-    "device=cpu",
-    "num_threads=1",
-]
 pytestmark = pytest.mark.skipif(not installed("mlflow"), reason="mlflow is not installed")
 
 
 def test_a_run_leaves_everything_in_its_folder_and_in_the_store(
-    toy_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: list[str]
 ) -> None:
-    outcome = train("recsys.mclrec", [*TINY, f"data={toy_file}", "contrast.rows=8"], quiet=True)
+    outcome = train("recsys.mclrec", [*tiny, f"data={toy_file}", "contrast.rows=8"], quiet=True)
     folder = Path(outcome.output_dir)
     assert folder.parent == tmp_path / "outputs" / "toy"
     assert {path.name for path in folder.iterdir()} == {
@@ -111,11 +102,13 @@ print(digest.hexdigest(), sorted((k, v) for k, v in outcome.metrics.items() if k
 """
 
 
-def test_one_seed_gives_the_same_bits_in_separate_processes(toy_file: Path, tmp_path: Path) -> None:
+def test_one_seed_gives_the_same_bits_in_separate_processes(
+    toy_file: Path, tmp_path: Path, tiny: list[str]
+) -> None:
     """D01: weights, optimiser state, every logged loss and the test metrics."""
 
     def once(seed: int, hash_seed: str, place: str) -> str:
-        words = [*TINY, f"data={toy_file}", "contrast.rows=8", "tracking.enabled=false", f"seed={seed}"]
+        words = [*tiny, f"data={toy_file}", "contrast.rows=8", "tracking.enabled=false", f"seed={seed}"]
         words.append(f"output_dir={tmp_path / place}")
         environment = os.environ | {"PYTHONHASHSEED": hash_seed}
         answer = subprocess.run(
@@ -132,8 +125,8 @@ def test_one_seed_gives_the_same_bits_in_separate_processes(toy_file: Path, tmp_
     assert first.split()[0] != other.split()[0]
 
 
-def test_seeds_form_a_group(toy_file: Path) -> None:
-    job = Job("recsys.sasrec", (*TINY, f"data={toy_file}", "seed=5"), seeds=3)
+def test_seeds_form_a_group(toy_file: Path, tiny: list[str]) -> None:
+    job = Job("recsys.sasrec", (*tiny, f"data={toy_file}", "seed=5"), seeds=3)
     lines: list[str] = []
     group = run_jobs([job], workers=2, report=lines.append)[0]
     assert len(group.outcomes) == len(lines) == 3
@@ -151,8 +144,8 @@ def test_seeds_form_a_group(toy_file: Path) -> None:
     assert [child.data.params["seed"] for child in children] == ["5", "6", "7"]
 
 
-def test_a_seed_alone_equals_the_seed_in_a_group(toy_file: Path, tmp_path: Path) -> None:
-    words = (*TINY, f"data={toy_file}", "tracking.enabled=false", f"output_dir={tmp_path / 'out'}")
+def test_a_seed_alone_equals_the_seed_in_a_group(toy_file: Path, tmp_path: Path, tiny: list[str]) -> None:
+    words = (*tiny, f"data={toy_file}", "tracking.enabled=false", f"output_dir={tmp_path / 'out'}")
     group = run_jobs([Job("recsys.sasrec", words, seeds=2)], quiet=True)[0]
     assert [Path(o.output_dir).name for o in group.outcomes] == ["s0", "s1"]
     alone = train("recsys.sasrec", [*words, "seed=1", f"output_dir={tmp_path / 'alone'}"], quiet=True)
@@ -167,7 +160,7 @@ def test_summarise() -> None:
 
 
 def test_divergence_ends_the_run_as_such(
-    toy_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    toy_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny: list[str]
 ) -> None:
     original = SASRec.step
 
@@ -176,7 +169,7 @@ def test_divergence_ends_the_run_as_such(
         return StepOutput(output.loss * (torch.nan if ctx.step == 7 else 1), output.terms)
 
     monkeypatch.setattr(SASRec, "step", poisoned)
-    assert command_line(["train", "recsys.sasrec", *TINY, f"data={toy_file}", "-q"]) == 4
+    assert command_line(["train", "recsys.sasrec", *tiny, f"data={toy_file}", "-q"]) == 4
     line = capsys.readouterr().err.strip()
     assert line.startswith("nearfar: error: step 7: ")
     assert "\n" not in line
@@ -189,19 +182,23 @@ def test_divergence_ends_the_run_as_such(
     assert not next(Path("outputs").rglob("run.json")).with_name("model").exists()
 
 
-def test_interruption_ends_the_run_as_killed(toy_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interruption_ends_the_run_as_killed(
+    toy_file: Path, monkeypatch: pytest.MonkeyPatch, tiny: list[str]
+) -> None:
     def interrupt(self: SASRec, batch: Any, ctx: StepContext) -> StepOutput:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(SASRec, "step", interrupt)
-    assert command_line(["train", "recsys.sasrec", *TINY, f"data={toy_file}", "-q"]) == 130
+    assert command_line(["train", "recsys.sasrec", *tiny, f"data={toy_file}", "-q"]) == 130
     store = open_store()
     run = store.client.search_runs([store.experiment("nearfar/recsys/toy")])[0]
     assert run.info.status == "KILLED"
 
 
-def test_a_second_run_replaces_the_first_but_never_strangers_files(toy_file: Path, tmp_path: Path) -> None:
-    words = [*TINY, f"data={toy_file}", "tracking.enabled=false", f"output_dir={tmp_path / 'out'}"]
+def test_a_second_run_replaces_the_first_but_never_strangers_files(
+    toy_file: Path, tmp_path: Path, tiny: list[str]
+) -> None:
+    words = [*tiny, f"data={toy_file}", "tracking.enabled=false", f"output_dir={tmp_path / 'out'}"]
     first = train("recsys.sasrec", words, quiet=True)
     again = train("recsys.sasrec", words, quiet=True)
     assert {k: v for k, v in first.metrics.items() if "perf" not in k} == {

@@ -41,12 +41,18 @@ class Curves:
             for name, points in self.points.items():
                 rows.writerows([name, step, value] for step, value in points)
 
-    def draw(self, path: Path, title: str) -> None:
-        """Loss terms above, validation metrics below, as PNG."""
+    def draw(self, path: Path, title: str, validation: str = "val/") -> None:
+        """Loss terms above, validation below, as PNG; nothing when nothing was logged.
+
+        Args:
+            path: File to write.
+            title: Above the curves.
+            validation: Draw the validation metrics whose names begin like this.
+        """
         figure_module = require("matplotlib.figure", "plots")
         groups = [
             {n: p for n, p in self.points.items() if n.startswith("train/") and "norm" not in n},
-            {n: p for n, p in self.points.items() if n.startswith("val/")},
+            {n: p for n, p in self.points.items() if n.startswith(validation)},
         ]
         groups = [group for group in groups if group]
         if not groups:

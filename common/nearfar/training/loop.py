@@ -35,7 +35,8 @@ class FitResult:
     Attributes:
         steps: Steps made.
         epochs: Whole epochs made.
-        best_step: Step whose weights the method now has; ``None`` without validation (the last ones).
+        best_step: Step of the best validation, whose weights the method now has if there was a store;
+            ``None`` without validation.
         stopped_early: Whether patience ran out.
         seconds: Wall time of this process.
         history: Validations in order, each with its ``step``; step 0 is the untrained method.

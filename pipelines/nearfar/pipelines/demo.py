@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nearfar.errors import NearfarError
-from nearfar.pipelines.report import Column, draw_bars, markdown_table, print_table
+from nearfar.pipelines.report import Column, console, draw_bars, markdown_table, print_table
 from nearfar.pipelines.seeds import Group, Job, run_jobs
 from nearfar.pipelines.train import warn
 from nearfar.recsys import Recommender
@@ -39,21 +39,22 @@ def demo(seeds: int, workers: int) -> None:
         workers: Processes at a time.
     """
     started = time.monotonic()
-    console = Console()
+    output = console()
     jobs = [
         Job("recsys.popularity", ("data=ml-100k",)),
         Job("recsys.sasrec", ("data=ml-100k",), seeds=seeds),
         Job("recsys.mclrec", ("data=ml-100k",), seeds=seeds),
     ]
     runs = sum(job.seeds for job in jobs)
-    console.print(f"training {runs} recommenders on ml-100k (943 users, 1,682 films), {workers} at a time")
+    output.print(f"training {runs} recommenders on ml-100k (943 users, 1,682 films), {workers} at a time")
     groups = run_jobs(jobs, workers=workers)
-    console.print()
-    print_table(groups, COLUMNS, TITLE, console)
+    output.print()
+    print_table(groups, COLUMNS, TITLE, output)
     _record(groups)
-    _recommend(groups[-1], console)
-    console.print(f"\nall runs are in {default_uri()}; `make ui` opens them, experiment {EXPERIMENT}")
-    console.print(f"demo finished in {time.monotonic() - started:.0f} s")
+    _recommend(groups[-1], output)
+    output.print(f"\nall runs are in {default_uri()}", soft_wrap=True, highlight=False)
+    output.print(f"`make ui` opens them at http://127.0.0.1:5000, experiment {EXPERIMENT}", highlight=False)
+    output.print(f"demo finished in {time.monotonic() - started:.0f} s")
 
 
 def _record(groups: Sequence[Group]) -> None:
@@ -75,22 +76,20 @@ def _record(groups: Sequence[Group]) -> None:
         run.finish("FINISHED")
 
 
-def _recommend(group: Group, console: Console) -> None:
+def _recommend(group: Group, output: Console) -> None:
     """What the trained model would show a few users next."""
     recommender = Recommender.load(Path(group.outcomes[0].output_dir) / "model")
     names = recommender.titles
     frame = recommender.recommend(USERS, k=5)
     for user, rows in frame.groupby("user", sort=False):
         last = [names.get(item, item) for item in recommender.history(user)[-3:]]
-        table = Table(
-            title=f"user {user}, last seen: {'; '.join(last)}", title_justify="left", show_edge=False
-        )
+        table = Table(show_edge=False)
         for heading in ("rank", "recommended next", "score"):
             table.add_column(heading)
         for row in rows.itertuples():
             table.add_row(str(row.rank), names.get(row.item, row.item), f"{row.score:.2f}")
-        console.print()
-        console.print(table)
+        output.print(f"\nuser {user}, last seen: {'; '.join(last)}", highlight=False)
+        output.print(table)
 
 
 def main() -> int:

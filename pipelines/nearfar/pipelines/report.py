@@ -14,6 +14,12 @@ from nearfar.pipelines.seeds import Group
 Column = tuple[str, str]
 
 
+def console() -> Console:
+    """Standard output; wide enough for a table when it is a file or a pipe."""
+    plain = Console()
+    return plain if plain.is_terminal else Console(width=110)
+
+
 def cell(group: Group, metric: str) -> str:
     """``mean ± std`` of a metric, the mean alone for a single run, ``-`` where it was not measured."""
     summary = group.summary()
@@ -34,23 +40,23 @@ def labels(groups: Sequence[Group]) -> list[str]:
     ]
 
 
-def print_table(groups: Sequence[Group], columns: Sequence[Column], title: str, console: Console) -> None:
+def print_table(groups: Sequence[Group], columns: Sequence[Column], title: str, output: Console) -> None:
     """A row per group.
 
     Args:
         groups: Finished groups.
         columns: Metric name and heading.
         title: Above the table.
-        console: Where to print.
+        output: Where to print.
     """
     table = Table(title=title, title_justify="left")
-    table.add_column("method")
-    table.add_column("seeds", justify="right")
+    table.add_column("method", no_wrap=True)
+    table.add_column("seeds", justify="right", no_wrap=True)
     for _, heading in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for name, group in zip(labels(groups), groups, strict=True):
         table.add_row(name, str(len(group.outcomes)), *(cell(group, metric) for metric, _ in columns))
-    console.print(table)
+    output.print(table)
 
 
 def markdown_table(groups: Sequence[Group], columns: Sequence[Column]) -> str:

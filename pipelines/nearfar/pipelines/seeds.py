@@ -12,7 +12,7 @@ from pathlib import Path
 from nearfar.config import RunConfig, config_hash, flatten
 from nearfar.pipelines.registry import find
 from nearfar.pipelines.settings import resolve_settings
-from nearfar.pipelines.train import Outcome, train, warn
+from nearfar.pipelines.train import Outcome, prepare, train, warn
 from nearfar.tracking import TrackedRun, experiment_name, open_store, start_run
 
 
@@ -162,18 +162,19 @@ def _start_group(job: Job, config: RunConfig) -> TrackedRun | None:
     """The parent run of several seeds; one seed needs none."""
     if job.seeds == 1 or not config.tracking.enabled:
         return None
-    entry = find(job.name)
+    entry, _, task = prepare(job.name, job.overrides, job.config_file)
     digest = config_hash(config.model_copy(update={"seed": 0}))
     return start_run(
         open_store(config.tracking.uri),
-        experiment=experiment_name(entry.domain, Path(config.data).stem),
+        experiment=experiment_name(entry.domain, task.card.name),
         name=f"{job.name}-{digest[:6]}",
         params={k: v for k, v in flatten(config).items() if k != "seed"} | {"seeds": job.seeds},
         tags={
             "nearfar.kind": "group",
             "nearfar.method": job.name,
             "nearfar.domain": entry.domain,
-            "nearfar.dataset": Path(config.data).stem,
+            "nearfar.dataset": task.card.name,
+            "nearfar.dataset_digest": task.card.digest,
             "nearfar.config_hash": digest,
         },
         outbox=Path("outputs") / f"{job.name}-{digest[:6]}.outbox.jsonl",

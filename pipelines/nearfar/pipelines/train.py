@@ -16,20 +16,20 @@ from pathlib import Path
 import torch
 
 from nearfar.config import RunConfig, config_hash, flatten
-from nearfar.errors import ConfigError, DivergedError, NearfarError, OutOfMemoryError, Preempted, StorageError
+from nearfar.errors import ConfigError, DivergedError, NearfarError, OutOfMemoryError, StorageError
 from nearfar.optional import installed, missing
 from nearfar.pipelines.environment import describe_environment, git_state
 from nearfar.pipelines.output import OutputFolder
 from nearfar.pipelines.registry import find
 from nearfar.pipelines.settings import resolve_settings
 from nearfar.registry import MethodEntry
-from nearfar.runtime import Runtime
+from nearfar.runtime import Runtime, resolve_device
 from nearfar.tracking import NullRun, Run, experiment_name, open_store, start_run
 from nearfar.tracking.curves import Curves
 from nearfar.tracking.run import Status
 from nearfar.training import CheckpointStore, FitResult, Method, Task, fit
 
-__all__ = ["Outcome", "train"]
+__all__ = ["Outcome", "prepare", "train"]
 
 
 @dataclass(frozen=True)
@@ -77,17 +77,13 @@ def train(
         DivergedError: If training stopped being finite.
         OutOfMemoryError: If a step does not fit.
     """
-    entry = find(name)
-    config = resolve_settings(entry, overrides, config_file)
-    _check_packages(entry, config)
+    entry, config, task = prepare(name, overrides, config_file)
+    for message in task.card.warnings:
+        warn(f"{task.card.name}: {message}")
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     runtime = Runtime.start(config.device)
     try:
-        task: Task = entry.load("task")(config, entry.load("method"))
-        for message in task.card.warnings:
-            warn(f"{task.card.name}: {message}")
-        _check_selection(config, task)
         folder = OutputFolder.of(config, name, task.card.name)
         store = open_store(config.tracking.uri) if config.tracking.enabled and runtime.is_main else None
         if runtime.is_main:
@@ -110,6 +106,33 @@ def train(
         return Outcome(run.run_id, metrics, str(folder.path))
     finally:
         runtime.close()
+
+
+def prepare(
+    name: str, overrides: Sequence[str] = (), config_file: Path | None = None
+) -> tuple[MethodEntry, RunConfig, Task]:
+    """Read settings and data, and refuse whatever can be refused before a run begins; writes nothing.
+
+    Args:
+        name: Registered method.
+        overrides: ``a.b=c`` settings.
+        config_file: YAML settings below the overrides.
+
+    Raises:
+        ConfigError: If a setting, the device or the method's name is wrong.
+        DataError: If the data cannot be used.
+    """
+    entry = find(name)
+    config = resolve_settings(entry, overrides, config_file)
+    _check_packages(entry, config)
+    resolve_device(config.device)
+    task: Task = entry.load("task")(config, entry.load("method"))
+    known = [f"val/{metric}" for metric in task.metrics]
+    if config.selection.metric not in known:
+        near = difflib.get_close_matches(config.selection.metric, known, 1, 0.4)
+        hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(known)}"
+        raise ConfigError(f"selection.metric: '{config.selection.metric}' is not measured; {hint}")
+    return entry, config, task
 
 
 def _work(
@@ -146,7 +169,7 @@ def _work(
         quiet=quiet or not runtime.is_main,
     )
     metrics = _final_metrics(task, method, result)
-    log(metrics, result.steps)
+    log({name: value for name, value in metrics.items() if not name.startswith("val/")}, result.steps)
     if runtime.is_main:
         _export(entry, config, task, method, folder, run, curves)
     return metrics
@@ -190,7 +213,8 @@ def _export(
     curves.write_csv(folder.curves_csv)
     run.artifact(folder.curves_csv, "curves")
     if installed("matplotlib"):
-        curves.draw(folder.curves_png, f"{entry.name} on {task.card.name}, seed {config.seed}")
+        title = f"{entry.name} on {task.card.name}, seed {config.seed}"
+        curves.draw(folder.curves_png, title, config.selection.metric)
         if folder.curves_png.exists():
             run.artifact(folder.curves_png, "curves")
     arguments = task.log_model(folder.model) if run.run_id and config.tracking.log_model else None
@@ -206,14 +230,6 @@ def _check_packages(entry: MethodEntry, config: RunConfig) -> None:
     for module in tracking:
         if not installed(module):
             raise missing(module, "tracking (tracking.enabled=false does without it)")
-
-
-def _check_selection(config: RunConfig, task: Task) -> None:
-    known = [f"val/{name}" for name in task.metrics]
-    if config.selection.metric not in known:
-        near = difflib.get_close_matches(config.selection.metric, known, 1, 0.4)
-        hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(known)}"
-        raise ConfigError(f"selection.metric: '{config.selection.metric}' is not measured; {hint}")
 
 
 def _tags(entry: MethodEntry, config: RunConfig, task: Task, runtime: Runtime) -> dict[str, str]:
@@ -251,7 +267,7 @@ def _ends(run: Run, folder: OutputFolder, runtime: Runtime) -> Iterator[None]:
     except DivergedError as error:
         end("FAILED", "diverged", str(error))
         raise
-    except (KeyboardInterrupt, Preempted):
+    except KeyboardInterrupt:
         end("KILLED", "preempted", "interrupted")
         raise
     except Exception as error:
