@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import sys
 import time
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import RLock
 from types import TracebackType
 from typing import TextIO
 
 from tqdm import tqdm
+
+_terminal_line = 0
+
+
+def share_terminal(lines: Queue[int], lock: RLock) -> None:
+    """Give this process a line of the terminal of its own; for workers that train side by side.
+
+    Args:
+        lines: Holds the numbers of the free lines.
+        lock: Shared by all processes that write to the terminal.
+    """
+    global _terminal_line
+    _terminal_line = lines.get()
+    tqdm.set_lock(lock)
 
 
 class Progress:
@@ -39,7 +55,15 @@ class Progress:
         self._last_line = time.monotonic()
         terminal = self._stream.isatty() and not quiet
         self._bar = (
-            tqdm(total=total, initial=done, desc=label, file=self._stream, leave=False, dynamic_ncols=True)
+            tqdm(
+                total=total,
+                initial=done,
+                desc=label,
+                file=self._stream,
+                leave=False,
+                dynamic_ncols=True,
+                position=_terminal_line,
+            )
             if terminal
             else None
         )

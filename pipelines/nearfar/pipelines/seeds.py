@@ -7,6 +7,7 @@ import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing.queues import Queue
 from pathlib import Path
 
 from nearfar.config import RunConfig, config_hash, flatten
@@ -14,6 +15,7 @@ from nearfar.pipelines.registry import find
 from nearfar.pipelines.settings import resolve_settings
 from nearfar.pipelines.train import Outcome, prepare, train, warn
 from nearfar.tracking import TrackedRun, experiment_name, open_store, start_run
+from nearfar.training.progress import share_terminal
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def _run_all(
             words.append(f"output_dir={configs[index].output_dir}/s{seed}")
         if workers > 1:
             words.append("num_threads=1")
-        return job.name, words, job.config_file, parent.run_id if parent else None, quiet or workers > 1
+        return job.name, words, job.config_file, parent.run_id if parent else None, quiet
 
     def finished(index: int, seed: int, outcome: Outcome) -> None:
         done[index, seed] = outcome
@@ -148,8 +150,13 @@ def _run_all(
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    # Fork would copy a torch that already has threads.
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")  # fork would copy a torch that already has threads
+    lines: Queue[int] = context.Queue()
+    for line in range(workers):
+        lines.put(line)
+    return ProcessPoolExecutor(
+        workers, mp_context=context, initializer=share_terminal, initargs=(lines, context.RLock())
+    )
 
 
 def _train(
