@@ -40,7 +40,7 @@ recsys: setup ## train a recommender (METHOD, DATA, SEEDS, WORKERS, DEVICE, ARGS
 	$(BIN)/nearfar train $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --seeds $(SEEDS) --workers $(WORKERS)
 
 ui: setup ## open the runs in MLflow's web page (PORT=5000), on this machine only
-	$(BIN)/mlflow server --backend-store-uri $(URI) --host 127.0.0.1 --port $(PORT)
+	$(BIN)/mlflow server --backend-store-uri $(URI) --host 127.0.0.1 --port $(PORT) --workers 1
 
 bench: setup ## run the benchmarks; each prints both sides and their ratio
 	@for file in benchmarks/*.py; do echo "$(BIN)/python $$file"; $(BIN)/python $$file || exit 1; done

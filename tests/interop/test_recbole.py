@@ -452,6 +452,23 @@ def test_row_16_yaml_keeps_its_rules(pristine: None) -> None:
     assert parsed() == 0.001
 
 
+def test_row_17_anomaly_mode_is_given_back(python: Callable[[str, Path], str], tmp_path: Path) -> None:
+    program = """
+        import torch
+        from contextlib import ExitStack
+        from nearfar.interop.recbole import ROWS
+        with ExitStack() as scope:
+            for row in ROWS:
+                if row.number != {left_out}:
+                    scope.enter_context(row.repair())
+            import recbole.model.sequential_recommender
+            print(torch.is_anomaly_enabled())
+        print(torch.is_anomaly_enabled())
+    """
+    assert python(program.format(left_out=0), tmp_path).split() == ["True", "False"]
+    assert python(program.format(left_out=17), tmp_path).split() == ["True", "True"]
+
+
 def test_every_row_has_a_test_and_a_symptom() -> None:
     tested = {int(match[1]) for name in globals() if (match := re.match(r"test_row_(\d+)_", name))}
     numbers = [row.number for row in ROWS]

@@ -534,6 +534,22 @@ def _own_yaml() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _own_anomaly_mode() -> Iterator[None]:
+    """Row 17: importing any sequential model turns autograd's anomaly detection on for the whole process.
+
+    Left as RecBole has it inside the scope. Outside it would slow everybody's backward pass and turn a
+    NaN into a RuntimeError.
+    """
+    import torch
+
+    enabled, check_nan = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
+    try:
+        yield
+    finally:
+        torch.autograd.set_detect_anomaly(enabled, check_nan)
+
+
 # Warnings first, so that importing RecBole's modules in the later rows is quiet too; row 13 before row
 # 14, which patches a module that row 13 makes importable.
 ROWS: tuple[Row, ...] = (
@@ -552,5 +568,6 @@ ROWS: tuple[Row, ...] = (
     Row(14, _no_flops),
     Row(15, _own_devices),
     Row(16, _own_yaml),
+    Row(17, _own_anomaly_mode),
 )
 """Every repair of :func:`compat`, in the order they are applied."""
