@@ -47,7 +47,9 @@ class Store:
             found = self.client.get_experiment_by_name(name)
             if found is not None:
                 return str(found.experiment_id)
-            return str(self.client.create_experiment(name, artifact_location=location))
+            # The tag opens the page of training runs rather than that of language-model traces.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
 
 
 def open_store(uri: str | None = None) -> Store:
