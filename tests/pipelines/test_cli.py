@@ -198,8 +198,11 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     assert report.devices[-1] == "cpu"
     assert report.store == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
     assert run(["doctor"]) == 0
-    text = " ".join(capsys.readouterr().out.split())
-    assert "--no-deps recbole==1.2.1" in text
+    text = capsys.readouterr().out
+    assert 'tsai is missing: pip install "nearfar[timeseries]"\n' in text, "to be copied as it is"
+    assert (
+        'recbole is missing: pip install "nearfar[recbole]" && pip install --no-deps recbole==1.2.1\n' in text
+    )
     assert "device=auto takes" in text
     assert run(["doctor", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["packages"]

@@ -77,12 +77,14 @@ def train(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{method}: {', '.join(folders)}", title_justify="left", show_edge=False)
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{method}: {', '.join(folders)}")
+    table = Table(show_edge=False)
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, value in metrics.items():
         table.add_row(name, f"{value:.4f}")
-    Console().print(table)
+    console.print(table, soft_wrap=False)
 
 
 @app.command()
@@ -128,19 +130,21 @@ def doctor(
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    # Commands and paths hold square brackets, which rich would take for markup, and must not be folded.
+    console = Console(markup=False, highlight=False, soft_wrap=True)
     base = ", ".join(f"{name} {version or 'missing'}" for name, version in report.base.items())
-    console.print(f"nearfar {report.nearfar}, Python {report.python}, {base}", highlight=False)
+    console.print(f"nearfar {report.nearfar}, Python {report.python}, {base}")
     table = Table(show_edge=False)
-    for heading in ("optional package", "version", "state", "for / how to get it"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("optional package", "version", "state", "for"):
+        table.add_column(heading)
     for package in report.packages:
-        table.add_row(package.name, package.version or "-", package.state, package.command or package.purpose)
-    console.print(table)
-    console.print(
-        f"devices: {', '.join(report.devices)} (device=auto takes {report.devices[0]})", highlight=False
-    )
-    console.print(f"store: {report.store} ({report.store_state})", highlight=False, soft_wrap=True)
+        table.add_row(package.name, package.version or "-", package.state, package.purpose)
+    console.print(table, soft_wrap=False)
+    for package in report.packages:
+        if package.command:
+            console.print(f"{package.name} is {package.state}: {package.command}")
+    console.print(f"devices: {', '.join(report.devices)} (device=auto takes {report.devices[0]})")
+    console.print(f"store: {report.store} ({report.store_state})")
     raise typer.Exit(1 if report.problems else 0)
 
 

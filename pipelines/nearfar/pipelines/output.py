@@ -53,7 +53,7 @@ class OutputFolder:
         name = f"{method}-{config_hash(config)[:6]}-s{config.seed}"
         return cls(Path("outputs").absolute() / slug(dataset) / name)
 
-    def prepare(self, config: RunConfig, *, resume: bool = False) -> None:
+    def prepare(self, config: RunConfig) -> None:
         """Create the folder, or empty it of an earlier run.
 
         Raises:
@@ -70,10 +70,9 @@ class OutputFolder:
                     f"output_dir: {self.path} holds files that are not a run's ({', '.join(strangers[:3])}); "
                     "choose a new folder"
                 )
-            if not resume:
-                for name in OWN:
-                    path = self.path / name
-                    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            for name in OWN:
+                path = self.path / name
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
             text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
             write_atomically(self.config_yaml, text)
         except OSError as error:

@@ -16,8 +16,8 @@ Column = tuple[str, str]
 
 def console() -> Console:
     """Standard output; wide enough for a table when it is a file or a pipe."""
-    plain = Console()
-    return plain if plain.is_terminal else Console(width=110)
+    plain = Console(markup=False)
+    return plain if plain.is_terminal else Console(markup=False, width=110)
 
 
 def cell(group: Group, metric: str) -> str:
