@@ -31,10 +31,6 @@ class MCLRec(SASRec):
         split: Training histories; fixes the number of items and the prefixes to draw from.
     """
 
-    items: Tensor
-    prefix_ends: Tensor
-    first_items: Tensor
-
     def __init__(self, config: MCLRecConfig, split: LeaveOneOut) -> None:
         super().__init__(config, split)
         self.contrast = config.contrast
@@ -44,9 +40,10 @@ class MCLRec(SASRec):
         begin = torch.from_numpy(data.offsets[:-1]).repeat_interleave(torch.from_numpy(data.lengths))
         end = torch.from_numpy(split.train_ends).repeat_interleave(torch.from_numpy(data.lengths))
         is_target = (place > begin) & (place < end)
-        self.register_buffer("items", torch.from_numpy(data.items), persistent=False)
-        self.register_buffer("prefix_ends", place[is_target], persistent=False)
-        self.register_buffer("first_items", begin[is_target], persistent=False)
+        # Views are drawn and augmented on the host and sent in one piece, so that a GPU is never waited
+        # for; hence plain tensors, which stay where they are, rather than buffers.
+        self.items = torch.from_numpy(data.items)
+        self.prefix_ends, self.first_items = place[is_target], begin[is_target]
 
     def step(self, batch: SequenceBatch, ctx: StepContext) -> StepOutput:
         """Next-item loss of the batch plus the contrast of freshly drawn prefixes."""
@@ -75,18 +72,18 @@ class MCLRec(SASRec):
             mask_ratio=c.mask_ratio,
             reorder_ratio=c.reorder_ratio,
         )
-        views = self.scorer.last(torch.cat([a, b]), torch.cat([a_len, b_len]))
+        device = ctx.runtime.device
+        views = self.scorer.last(torch.cat([a, b]).to(device), torch.cat([a_len, b_len]).to(device))
         return contrast(
             views, positives=("paired", c.rows), temperature=c.temperature, similarity=c.similarity
         )
 
     def draw_prefixes(self, rows: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Prefixes drawn uniformly from all training prefixes: items ``(rows, L)`` and lengths."""
-        chosen = torch.randint(len(self.prefix_ends), (rows,), generator=rng, device=rng.device)
-        chosen = chosen.to(self.items.device)
+        chosen = torch.randint(len(self.prefix_ends), (rows,), generator=rng)
         end, begin = self.prefix_ends[chosen], self.first_items[chosen]
         lengths = (end - begin).clamp(max=self.scorer.max_length)
-        position = torch.arange(int(lengths.max()), device=self.items.device)
+        position = torch.arange(int(lengths.max()))
         index = (end - lengths)[:, None] + position
         inside = position < lengths[:, None]
         return self.items[index.clamp(max=len(self.items) - 1)] * inside, lengths
