@@ -8,6 +8,16 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def first_line(error: BaseException) -> str:
+    """First line of an error's message; its type when it has none.
+
+    Example:
+        >>> first_line(ValueError("bad value\\nmore")), first_line(KeyError())
+        ('bad value', 'KeyError')
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class NearfarError(Exception):
     """Root of nearfar's own errors: a message for people, and an exit code for scripts."""
 

@@ -12,6 +12,7 @@ from nearfar.config.run import (
     TrackingConfig,
 )
 from nearfar.config.settings import Settings, canonical_json, config_hash, flatten
+from nearfar.config.suggest import suggest
 
 __all__ = [
     "CheckpointConfig",
@@ -28,4 +29,5 @@ __all__ = [
     "flatten",
     "override_layer",
     "resolve",
+    "suggest",
 ]

@@ -5,7 +5,6 @@ Order used by the command line: method defaults < recipe < user file < ``NEARFAR
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from nearfar.config import yaml12
 from nearfar.config.settings import Settings
+from nearfar.config.suggest import suggest
 from nearfar.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "NEARFAR_"
@@ -112,9 +112,8 @@ def _explain(config_class: type[BaseModel], detail: ErrorDetails, layers: Sequen
     source = next((layer.source for layer in reversed(layers) if _holds(layer.values, path)), "default")
     if detail["type"] == "extra_forbidden":
         known = _keys(config_class, path[:-1])
-        near = difflib.get_close_matches(path[-1], known, 1, 0.5)
         prefix = "".join(f"{part}." for part in path[:-1])
-        hint = f"did you mean '{prefix}{near[0]}'?" if near else f"known keys: {', '.join(sorted(known))}"
+        hint = suggest(path[-1], known, f"known keys: {', '.join(sorted(known))}", prefix=prefix, cutoff=0.5)
         return f"unknown key '{key}' ({source}); {hint}"
     if detail["type"] == "boolean_given":
         field = ".".join([*path, detail["ctx"]["name"]])

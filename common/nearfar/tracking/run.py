@@ -9,15 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from nearfar.errors import StorageError
+from nearfar.errors import StorageError, first_line
 from nearfar.optional import require
 from nearfar.tracking.names import check_metric_names
 from nearfar.tracking.sender import MetricSender, Value
-from nearfar.tracking.store import Store
+from nearfar.tracking.store import URI_VARIABLE, Store
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 LONGEST_PARAM = 6000
-URI_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 class Run(Protocol):
@@ -138,8 +137,7 @@ class TrackedRun:
         try:
             call(*args, **kwargs)
         except Exception as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            self._warn(f"{what} could not be recorded: {lines[0]}")
+            self._warn(f"{what} could not be recorded: {first_line(error)}")
 
 
 def start_run(
@@ -177,6 +175,5 @@ def start_run(
         entries = [entities.Param(key, str(value)[:LONGEST_PARAM]) for key, value in params.items()]
         store.client.log_batch(run.info.run_id, params=entries)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise StorageError(f"cannot create a run in {store.uri}: {reason}") from error
+        raise StorageError(f"cannot create a run in {store.uri}: {first_line(error)}") from error
     return TrackedRun(store, run.info.run_id, outbox, warn, flush_seconds)

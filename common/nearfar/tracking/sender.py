@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nearfar.errors import first_line
+
 BATCH_SIZE = 500
 DRAIN_SECONDS = 30.0
 BACK_OFF_SECONDS = (2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
@@ -78,9 +80,8 @@ class MetricSender:
                 except Exception as error:  # the run must not notice, whatever the tracker does
                     failures += 1
                     if failures == 1:
-                        reason = str(error).strip().splitlines()[:1]
                         self._warn(
-                            f"the tracking store does not answer ({''.join(reason)}); training goes on"
+                            f"the tracking store does not answer ({first_line(error)}); training goes on"
                         )
                     break
                 failures = 0

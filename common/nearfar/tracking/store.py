@@ -11,18 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nearfar.errors import ConfigError, StorageError
+from nearfar.errors import ConfigError, StorageError, first_line
 from nearfar.optional import require
 from nearfar.tracking.names import slug
 
 LOCK_SECONDS = 120.0
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _SQLITE = "sqlite:///"
 
 
 def default_uri(root: Path | None = None) -> str:
     """``MLFLOW_TRACKING_URI``, else the SQLite file ``mlruns/mlflow.db`` below ``root`` (the working folder)."""
     folder = (root or Path.cwd()).resolve() / "mlruns"
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{folder / 'mlflow.db'}"
+    return os.environ.get(URI_VARIABLE) or f"{_SQLITE}{folder / 'mlflow.db'}"
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,7 @@ def open_store(uri: str | None = None) -> Store:
             client = tracking.MlflowClient(tracking_uri=uri)
             client.search_experiments(max_results=1)
         except Exception as error:
-            reason = str(error).strip().splitlines()[0]
-            raise StorageError(f"the tracking store {uri} cannot be used: {reason}") from error
+            raise StorageError(f"the tracking store {uri} cannot be used: {first_line(error)}") from error
     return Store(uri, client, folder)
 
 

@@ -7,7 +7,6 @@ in silence. Files contain tensors, numbers and text, and are read with ``weights
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -16,7 +15,7 @@ from typing import Any
 
 import torch
 
-from nearfar.atomic import sync_folder, write_atomically
+from nearfar.atomic import replace_file, write_atomically
 from nearfar.errors import CheckpointError, StorageError
 
 SCHEMA = 1
@@ -61,21 +60,13 @@ class CheckpointStore:
             StorageError: If it cannot be written; earlier checkpoints are intact and no partial file is left.
         """
         path = self.path(checkpoint.step)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                torch.save(_plain(checkpoint), file)
-                file.flush()
-                os.fsync(file.fileno())
-            _verify(temporary)
-            os.replace(temporary, path)
-            sync_folder(self.folder)
+            replace_file(path, lambda file: torch.save(_plain(checkpoint), file), _verify)
             write_atomically(self.folder / "LATEST", path.name)
             if is_best:
                 write_atomically(self.folder / "BEST", path.name)
         except (OSError, RuntimeError, CheckpointError) as error:
-            temporary.unlink(missing_ok=True)
             raise StorageError(f"cannot save the checkpoint {path}: {error}") from error
         best = self.folder / "BEST"
         kept = best.read_text(encoding="utf-8") if best.exists() else ""

@@ -54,6 +54,20 @@ def rank_of_target(scores: Tensor, targets: Tensor) -> Tensor:
     return (scores >= target_score).sum(1) - 1
 
 
+def hide_seen(scores: Tensor, histories: list[NDArray[np.int64]]) -> Tensor:
+    """A copy of ``scores`` with -inf for every item of the row's history.
+
+    Args:
+        scores: One score per item, shape ``(N, num_items)``; column ``i - 1`` belongs to item ``i``.
+        histories: Item indices of each row.
+    """
+    row = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+    seen = torch.from_numpy(np.concatenate(histories) - 1).to(scores.device)
+    hidden = scores.clone()
+    hidden[torch.from_numpy(row).to(scores.device), seen] = -torch.inf
+    return hidden
+
+
 def ranking_metrics(ranks: NDArray[np.int64], cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
     """HR, NDCG and MRR of single targets, averaged over users.
 
@@ -102,11 +116,7 @@ def target_ranks(
         goal = torch.from_numpy(targets[rows]).to(scores.device)
         kept[rows] = rank_of_target(scores, goal).cpu().numpy()
         target_score = scores.gather(1, goal[:, None])
-        row = np.repeat(np.arange(len(rows)), [len(history) for history in histories])
-        seen = torch.from_numpy(np.concatenate(histories) - 1).to(scores.device)
-        scores = scores.clone()
-        scores[torch.from_numpy(row).to(scores.device), seen] = -torch.inf
-        scores.scatter_(1, goal[:, None], target_score)
+        scores = hide_seen(scores, histories).scatter_(1, goal[:, None], target_score)
         filtered[rows] = rank_of_target(scores, goal).cpu().numpy()
     return {"": kept, FILTERED: filtered}
 

@@ -21,6 +21,7 @@ from nearfar.optional import require
 from nearfar.recsys.datasets import Dataset
 from nearfar.recsys.interactions import Interactions
 from nearfar.recsys.popularity.method import ItemCounts
+from nearfar.recsys.ranking import hide_seen
 from nearfar.recsys.sasrec.encoder import SASRecEncoder
 from nearfar.runtime import resolve_device
 
@@ -163,10 +164,9 @@ class Recommender:
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         for begin in range(0, len(histories), BATCH_SIZE):
             chunk = histories[begin : begin + BATCH_SIZE]
-            scores = self.scorer.score(chunk).clone()
+            scores = self.scorer.score(chunk)
             if exclude_seen:
-                row = np.repeat(np.arange(len(chunk)), [len(history) for history in chunk])
-                scores[torch.from_numpy(row), torch.from_numpy(np.concatenate(chunk) - 1)] = -torch.inf
+                scores = hide_seen(scores, chunk)
             best = scores.topk(k, dim=1)
             if torch.isinf(best.values[:, -1]).any():
                 short = begin + int(torch.isinf(best.values[:, -1]).nonzero()[0])

@@ -68,21 +68,19 @@ def train(
     from nearfar.pipelines.seeds import Job, run_jobs
 
     group = run_jobs([Job(method, tuple(settings or []), config, seeds)], workers=workers, quiet=quiet)[0]
-    metrics = group.outcomes[0].metrics if seeds == 1 else group.summary()
-    folders = [outcome.output_dir for outcome in group.outcomes]
+    outcome = group.outcome()
     if json_line:
-        folder = folders[0] if seeds == 1 else str(Path(folders[0]).parent)
-        typer.echo(json.dumps({"run_id": group.run_id, "metrics": metrics, "output_dir": folder}))
+        typer.echo(outcome.to_json())
         return
     from rich.console import Console
     from rich.table import Table
 
     console = Console(markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{method}: {', '.join(folders)}")
+    console.print(f"{method}: {', '.join(run.output_dir for run in group.outcomes)}")
     table = Table(show_edge=False)
     table.add_column("metric")
     table.add_column("value", justify="right")
-    for name, value in metrics.items():
+    for name, value in outcome.metrics.items():
         table.add_row(name, f"{value:.4f}")
     console.print(table, soft_wrap=False)
 

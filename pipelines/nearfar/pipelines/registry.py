@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 
+from nearfar.config import suggest
 from nearfar.errors import ConfigError
 from nearfar.registry import MethodEntry, by_name
 
@@ -29,6 +29,5 @@ def find(name: str) -> MethodEntry:
     known = methods()
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, 1, 0.4)
-    hint = f"did you mean '{near[0]}'?" if near else f"known methods: {', '.join(known)}"
+    hint = suggest(name, known, f"known methods: {', '.join(known)}")
     raise ConfigError(f"unknown method '{name}'; {hint}")

@@ -78,7 +78,7 @@ def draw_bars(groups: Sequence[Group], columns: Sequence[Column], title: str, pa
     axes = figure.subplots(1, len(columns), squeeze=False)[0]
     summaries = [group.summary() for group in groups]
     colours = [f"C{index}" for index in range(len(groups))]
-    names = [name.replace("recsys.", "") for name in labels(groups)]
+    names = [name.partition(".")[2] for name in labels(groups)]
     for axis, (metric, heading) in zip(axes, columns, strict=True):
         means = [summary.get(f"{metric}_mean", 0.0) for summary in summaries]
         spread = [summary.get(f"{metric}_std", 0.0) for summary in summaries]

@@ -7,6 +7,7 @@ import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.queues import Queue
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from nearfar.pipelines.settings import resolve_settings
 from nearfar.pipelines.train import Outcome, prepare, train, warn
 from nearfar.tracking import TrackedRun, experiment_name, open_store, start_run
 from nearfar.training.progress import share_terminal
+
+__all__ = ["Group", "Job", "run_jobs", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,12 @@ class Group:
     def summary(self) -> dict[str, float]:
         """``<metric>_mean``, ``_std`` (n - 1) and ``_n`` of every metric all runs have."""
         return summarise([outcome.metrics for outcome in self.outcomes])
+
+    def outcome(self) -> Outcome:
+        """What is reported: the one run as it is, several by their summary and common folder."""
+        if len(self.outcomes) == 1:
+            return self.outcomes[0]
+        return Outcome(self.run_id, self.summary(), str(Path(self.outcomes[0].output_dir).parent))
 
 
 def summarise(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -114,14 +123,15 @@ def _run_all(
     ]
     done: dict[tuple[int, int], Outcome] = {}
 
-    def arguments(index: int, seed: int) -> tuple[str, list[str], Path | None, str | None, bool]:
+    def work(index: int, seed: int) -> partial[Outcome]:
         parent, job = parents[index], jobs[index]
         words = [*job.overrides, f"seed={seed}"]
         if job.seeds > 1 and configs[index].output_dir is not None:
             words.append(f"output_dir={configs[index].output_dir}/s{seed}")
         if workers > 1:
             words.append("num_threads=1")
-        return job.name, words, job.config_file, parent.run_id if parent else None, quiet
+        parent_id = parent.run_id if parent else None
+        return partial(train, job.name, words, job.config_file, parent_run_id=parent_id, quiet=quiet)
 
     def finished(index: int, seed: int, outcome: Outcome) -> None:
         done[index, seed] = outcome
@@ -134,11 +144,11 @@ def _run_all(
 
     if workers == 1:
         for index, seed in tasks:
-            finished(index, seed, _train(*arguments(index, seed)))
+            finished(index, seed, work(index, seed)())
     else:
         with _pool(workers) as pool:
             futures: dict[Future[Outcome], tuple[int, int]] = {
-                pool.submit(_train, *arguments(*task)): task for task in tasks
+                pool.submit(work(*task)): task for task in tasks
             }
             try:
                 for future in as_completed(futures):
@@ -157,12 +167,6 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(
         workers, mp_context=context, initializer=share_terminal, initargs=(lines, context.RLock())
     )
-
-
-def _train(
-    name: str, overrides: list[str], config_file: Path | None, parent_run_id: str | None, quiet: bool
-) -> Outcome:
-    return train(name, overrides, config_file, parent_run_id=parent_run_id, quiet=quiet)
 
 
 def _start_group(job: Job, config: RunConfig) -> TrackedRun | None:
@@ -187,6 +191,3 @@ def _start_group(job: Job, config: RunConfig) -> TrackedRun | None:
         outbox=Path("outputs") / f"{job.name}-{digest[:6]}.outbox.jsonl",
         warn=warn,
     )
-
-
-__all__ = ["Group", "Job", "run_jobs", "summarise"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import resource
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from nearfar.config import RunConfig, config_hash, flatten
+from nearfar.config import RunConfig, config_hash, flatten, suggest
 from nearfar.errors import ConfigError, DivergedError, NearfarError, OutOfMemoryError, StorageError
 from nearfar.optional import installed, missing
 from nearfar.pipelines.environment import describe_environment, git_state
@@ -129,8 +128,7 @@ def prepare(
     task: Task = entry.load("task")(config, entry.load("method"))
     known = [f"val/{metric}" for metric in task.metrics]
     if config.selection.metric not in known:
-        near = difflib.get_close_matches(config.selection.metric, known, 1, 0.4)
-        hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(known)}"
+        hint = suggest(config.selection.metric, known, f"choose from {', '.join(known)}")
         raise ConfigError(f"selection.metric: '{config.selection.metric}' is not measured; {hint}")
     return entry, config, task
 
