@@ -5,39 +5,38 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nearfar.objectives.denominator import Block, Rule
+from nearfar.objectives.tiles import Order
 
-def smooth_normalize(x: Tensor, eps: float = 1e-12) -> Tensor:
-    """Rows scaled to unit length; a zero row stays zero and its gradient stays bounded.
+
+def dense_log_sum_exp(
+    a: Tensor, k: Tensor, rule: Rule, *, columns: bool, order: Order
+) -> tuple[Tensor, Tensor | None]:
+    """Log-sum-exp of every row over its keys and, if wanted, of every key over its rows.
 
     Args:
-        x: Shape ``(..., d)``.
-        eps: Added to the squared length; at 1e-12 a unit row is changed by half of that.
+        a: Left operand, shape ``(B, N, d)``.
+        k: Right operand, shape ``(B, M, d)``.
+        rule: Which keys count.
+        columns: Whether to sum over rows for every key as well.
+        order: Positions of rows and keys where they are not 0, 1, 2, ...
+
+    Returns:
+        Shapes ``(B, N)`` and ``(B, M)``, minus infinity where nothing counts.
     """
-    return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + eps)
+    logits = a @ k.mT
+    block = Block(range(a.shape[1]), range(k.shape[1]), a.device, None, order.rows, order.keys)
+    if (weight := rule.log_weight(block)) is not None:
+        logits = logits + weight.to(logits)
+    keep = rule.keep(block)
+    return _sum(logits, keep, -1), _sum(logits, keep, -2) if columns else None
 
 
-def dense_contrast(
-    q: Tensor,
-    k: Tensor | None,
-    *,
-    offset: int | None,
-    temperature: float | Tensor,
-    cosine: bool,
-    symmetric: bool,
-) -> Tensor:
-    """Loss of every row, shape ``(..., N)``; arguments as checked by ``contrast``."""
-    if q.dtype in (torch.float16, torch.bfloat16):
-        q, k = q.float(), None if k is None else k.float()
-    if cosine:
-        q, k = smooth_normalize(q), None if k is None else smooth_normalize(k)
-    logits = q @ (q if k is None else k).mT / temperature
-    num_rows = q.shape[-2]
-    rows = torch.arange(num_rows, device=q.device)
-    partner = rows if offset is None else (rows + offset) % num_rows
-    positive = logits[..., rows, partner]
-    if k is None:
-        logits = logits.masked_fill(torch.eye(num_rows, dtype=torch.bool, device=q.device), -torch.inf)
-    loss = logits.logsumexp(-1) - positive
-    if symmetric:
-        loss = (loss + logits.logsumexp(-2) - positive) / 2
-    return loss
+def _sum(logits: Tensor, keep: Tensor | bool, dim: int) -> Tensor:
+    if keep is True:
+        return logits.logsumexp(dim)
+    keep = torch.as_tensor(keep, device=logits.device).expand_as(logits)
+    # Nothing but minus infinity has no gradient: such rows are summed as they are and then replaced.
+    empty = ~keep.any(dim)
+    total = logits.masked_fill(~keep & ~empty.unsqueeze(dim), -torch.inf).logsumexp(dim)
+    return total.masked_fill(empty, -torch.inf)

@@ -1,0 +1,110 @@
+"""Matrix products of a tile through the faster of the host's two float32 libraries.
+
+Stock PyTorch sends float32 products on a CPU to MKL, which on some processors runs at less than half the
+rate of oneDNN. ``torch.backends.mkldnn.matmul.fp32_precision = "bf16"`` *permits* oneDNN to round
+operands to bfloat16 and thereby sends products to it; on a processor without bfloat16 matrix units it keeps
+float32 arithmetic. Whether it does is not documented per processor, so :func:`fast_gemm` first multiplies
+tiles of the size in question and compares with float64, and only then routes, only inside its ``with``.
+
+Set ``NEARFAR_FAST_GEMM=0`` to leave the routing alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+TOLERANCE = 1e-6  # of the largest element; float32 products of this size are at 4e-7
+_lock = threading.Lock()
+_users = 0
+_setting_found = "none"
+
+
+@contextmanager
+def fast_gemm(like: Tensor, tile: int) -> Iterator[bool]:
+    """Route float32 CPU products inside the block to oneDNN, if that was shown exact and faster.
+
+    The setting is the process's, so products of other threads are routed for the time as well; they have
+    passed the same accuracy probe. The last block to end restores what the first one found.
+
+    Args:
+        like: An operand, shape ``(..., d)``: its dtype, device and d decide.
+        tile: Edge of the tiles.
+
+    Yields:
+        Whether products are routed.
+    """
+    usable = (
+        like.dtype == torch.float32
+        and like.device.type == "cpu"
+        and os.environ.get("NEARFAR_FAST_GEMM", "1") != "0"
+        and tile >= 128
+        and _probe(min(tile, 768), like.shape[-1])
+    )
+    if not usable:
+        yield False
+        return
+    with _routed():
+        yield True
+
+
+@contextmanager
+def _routed() -> Iterator[None]:
+    global _users, _setting_found
+    backend = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    with _lock:
+        if _users == 0:
+            _setting_found = backend.fp32_precision
+            backend.fp32_precision = "bf16"
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                backend.fp32_precision = _setting_found
+
+
+@functools.cache
+def _probe(tile: int, width: int) -> bool:
+    """Whether the three products of a tile are float32-exact through oneDNN, and faster."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.backends.mkldnn, "matmul"):
+        return False
+    rng = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(1, tile, width, generator=rng) for _ in range(2))
+    weights = torch.rand(1, tile, tile, generator=rng)
+    products: list[Callable[[Tensor, Tensor, Tensor], Tensor]] = [
+        lambda left, right, _: torch.bmm(left, right.mT),
+        lambda left, right, weights: torch.baddbmm(left, weights, right),
+        lambda left, right, weights: torch.baddbmm(left, weights.mT, right),
+    ]
+    operands = (left, right, weights)
+    wide = tuple(x.double() for x in operands)
+    with torch.no_grad():
+        plain = sum(_seconds(product, operands) for product in products)
+        with _routed():
+            for product in products:
+                exact = product(*wide)
+                error = (product(*operands) - exact).abs().max() / exact.abs().max()
+                if not error <= TOLERANCE:
+                    return False
+            routed = sum(_seconds(product, operands) for product in products)
+    return routed < 0.9 * plain
+
+
+def _seconds(product: Callable[..., Tensor], operands: tuple[Tensor, ...], repeats: int = 5) -> float:
+    product(*operands)
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        product(*operands)
+        best = min(best, time.perf_counter() - start)
+    return best

@@ -1,0 +1,47 @@
+"""The one N x M computation of every softmax objective, on the backend asked for."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+from torch import Tensor
+
+from nearfar.objectives.denominator import Rule
+from nearfar.objectives.dense import dense_log_sum_exp
+from nearfar.objectives.tiled import tiled_log_sum_exp
+from nearfar.objectives.tiles import Order
+
+Backend: TypeAlias = Literal["auto", "dense", "tiled"]
+BACKENDS: tuple[str, ...] = get_args(Backend)
+# Below this many logits a problem the overhead of tiles shows (measured on one core, d = 128).
+DENSE_LOGITS = 256 * 256
+
+
+def log_sum_exp(
+    a: Tensor,
+    k: Tensor | None,
+    rule: Rule,
+    *,
+    columns: bool = False,
+    backend: Backend = "auto",
+    order: Order | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Log-sum-exp of every row over its keys and, if wanted, of every key over its rows.
+
+    Args:
+        a: Left operand, shape ``(B, N, d)``; logits are its dot products with the right operand.
+        k: Right operand, shape ``(B, M, d)``; ``None`` where it is ``a`` itself.
+        rule: Which keys count.
+        columns: Whether to sum over rows for every key as well; needs ``k``.
+        backend: As of ``contrast``.
+        order: Positions of rows and keys where they are not 0, 1, 2, ...
+
+    Returns:
+        Shapes ``(B, N)`` and ``(B, M)``, minus infinity where nothing counts.
+    """
+    other = a if k is None else k
+    if backend == "auto":
+        backend = "dense" if len(a) * a.shape[1] * other.shape[1] <= DENSE_LOGITS else "tiled"
+    if backend == "dense":
+        return dense_log_sum_exp(a, other, rule, columns=columns, order=order or Order())
+    return tiled_log_sum_exp(a, k, rule, columns=columns, order=order)

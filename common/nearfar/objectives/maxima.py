@@ -1,0 +1,47 @@
+"""Largest logit and number of keys of every row, tile by tile; no gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nearfar.objectives.denominator import Rule
+from nearfar.objectives.gemm import fast_gemm
+from nearfar.objectives.tiles import LN2, LOG2E, Logits, Order, Tiling, chunks, part, spans
+
+
+@torch.no_grad()
+def row_maxima(a: Tensor, k: Tensor, rule: Rule, order: Order | None = None) -> tuple[Tensor, Tensor]:
+    """Largest logit among the keys a rule leaves, and how many it leaves.
+
+    Args:
+        a: Left operand, shape ``(B, N, d)``.
+        k: Right operand, shape ``(B, M, d)``.
+        rule: Which keys count.
+        order: Positions of rows and keys where they are not 0, 1, 2, ...
+
+    Returns:
+        Maxima ``(B, N)``, minus infinity where no key counts, and counts ``(B, N)``, int64.
+    """
+    shape = a.shape[:2]
+    best = a.new_full(shape, -torch.inf)
+    count = torch.zeros(shape, dtype=torch.int64, device=a.device)
+    tiling = Tiling.choose((*shape, k.shape[1]), a.device)
+    logits_of = Logits(a, rule, tiling, order or Order())
+    with fast_gemm(a, tiling.rows):
+        for problems in chunks(len(a), tiling):
+            for rows in spans(a.shape[1], tiling.rows):
+                left = part(a, problems, rows) * LOG2E
+                for keys in spans(k.shape[1], tiling.keys):
+                    block, keep = logits_of.allowed(problems, rows, keys)
+                    if keep is False:
+                        continue
+                    logits = logits_of(block, left, part(k, problems, keys))
+                    if isinstance(keep, Tensor):
+                        logits.masked_fill_(~keep, -torch.inf)
+                        part(count, problems, rows).add_(keep.sum(-1))
+                    else:
+                        part(count, problems, rows).add_(len(keys))
+                    seen = part(best, problems, rows)
+                    seen.copy_(torch.maximum(seen, logits.amax(-1)))
+    return best * LN2, count

@@ -1,0 +1,214 @@
+"""One contrast, made ready: operands of the comparison, positives, denominator, and who holds what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from nearfar.objectives.denominator import (
+    All,
+    Nothing,
+    NotPositive,
+    NotSelf,
+    Rule,
+    has_part,
+    with_positives,
+)
+from nearfar.objectives.direction import Direction, log_add
+from nearfar.objectives.logsumexp import Backend, log_sum_exp
+from nearfar.objectives.maxima import row_maxima
+from nearfar.objectives.positives import Positives, Resolved, resolve
+from nearfar.objectives.ranks import Ranks
+from nearfar.objectives.similarity import Comparison
+from nearfar.objectives.stats import ContrastStats
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+    from nearfar.objectives.queue import KeyQueue
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A contrast of B problems (flattened leading dimensions), N rows and M keys.
+
+    Attributes:
+        anchors: Left operand, shape ``(B, N, d)``.
+        keys: Right operand of this process, shape ``(B, M, d)``; the same object as ``anchors`` where one operand
+            serves both sides.
+        all_keys: Right operand of all processes, shape ``(B, M', d)``.
+        to_rows: Positives of the rows.
+        to_keys: Positives of the keys.
+        denominator: The rule as asked for.
+        include_positive: Whether positives belong to the denominator.
+        itself: Whether rows are contrasted with themselves.
+        ranks: Who holds which rows and keys.
+        outside: Keys from outside the batch with the rule for them: operands ``(B, R, d)``, or ``(B, N, R, d)`` for
+            every row's own, each beside the left operand they are compared with.
+    """
+
+    anchors: Tensor
+    keys: Tensor
+    all_keys: Tensor
+    to_rows: Resolved
+    to_keys: Resolved
+    denominator: Rule
+    include_positive: bool
+    itself: bool
+    ranks: Ranks
+    outside: tuple[tuple[Tensor, Tensor, Rule], ...]
+
+    @classmethod
+    def of(
+        cls,
+        q: Tensor,
+        k: Tensor | None,
+        positives: Positives,
+        denominator: Rule | None,
+        comparison: Comparison,
+        *,
+        include_positive: bool,
+        key_log_weight: Tensor | None,
+        extra_negatives: Tensor | None,
+        queue: KeyQueue | None,
+        group: ProcessGroup | None,
+    ) -> Problem:
+        """From the arguments of ``contrast``, checked one by one.
+
+        Args:
+            q: Shape ``(..., N, d)``.
+            k: Shape ``(..., M, d)`` or ``None``.
+            positives: As of ``contrast``.
+            denominator: As of ``contrast``.
+            comparison: Similarity and scale.
+            include_positive: As of ``contrast``.
+            key_log_weight: Shape ``(M,)`` or ``(..., M)``.
+            extra_negatives: Shape ``(R, d)`` or ``(..., N, R, d)``.
+            queue: As of ``contrast``.
+            group: As of ``contrast``.
+        """
+        itself, num_rows, num_keys = k is None, q.shape[-2], (q if k is None else k).shape[-2]
+        to_rows, to_keys = resolve(positives, q.shape[:-2], num_rows, num_keys, itself=itself)
+        if denominator is None:
+            denominator = Nothing() if queue is not None else NotSelf() if itself else All()
+        denominator.check(num_rows, num_keys)
+        ranks = Ranks.of(group, num_rows, num_keys, q.device)
+        if ranks.group is not None:
+            denominator = denominator.gathered(ranks.gather_rows, ranks.gather_keys)
+
+        flat = _flattened(q)
+        shared = comparison.both(flat) if itself else None
+        if shared is not None:
+            anchors = keys = shared
+        else:
+            weight = None if key_log_weight is None else key_log_weight.to(flat).reshape(-1, num_keys)
+            anchors, keys = (
+                comparison.anchors(flat),
+                comparison.keys(flat if k is None else _flattened(k), weight),
+            )
+        outside: tuple[tuple[Tensor, Tensor, Rule], ...] = ()
+        if extra_negatives is not None or (queue is not None and len(queue)):
+            left = anchors if shared is None else comparison.anchors(flat)
+            outside = tuple(_outside(left, comparison, denominator, extra_negatives, queue))
+        return cls(
+            anchors,
+            keys,
+            ranks.gather(keys),
+            to_rows.gathered(ranks),
+            to_keys.gathered(ranks.transposed()),
+            denominator,
+            include_positive and not has_part(denominator, NotPositive),
+            itself,
+            ranks,
+            outside,
+        )
+
+    def directions(self, *, symmetric: bool, backend: Backend) -> list[Direction]:
+        """Rows over keys and, if wanted, keys over rows.
+
+        Args:
+            symmetric: Whether both are wanted.
+            backend: As of ``contrast``.
+        """
+        logit, weight = self.to_rows.logit(self.anchors, self.keys if self.to_rows.local else self.all_keys)
+        key_lse = None
+        if has_part(self.denominator, Nothing) and (self.to_rows.single or not self.include_positive):
+            # Of the batch at most the positive itself.
+            lse = torch.where((weight > 0) & self.include_positive, logit, -torch.inf)
+        else:
+            lse, key_lse = self.ranks.log_sum_exp(
+                self.anchors,
+                self.all_keys,
+                self._rule(include_positive=self.include_positive),
+                itself=self.anchors is self.keys,
+                columns=symmetric,
+                backend=backend,
+            )
+        for left, right, rule in self.outside:
+            if right.dim() == 3:
+                more, _ = log_sum_exp(left, right, rule, backend=backend)
+            else:
+                more = torch.einsum("bnd,bnrd->bnr", left, right).logsumexp(-1)
+            lse = log_add(lse, more)
+        directions = [Direction(lse, logit, weight, self.include_positive and self.to_rows.always)]
+        if key_lse is not None:
+            rows = self.anchors if self.to_keys.local else self.ranks.transposed().gather(self.anchors)
+            logit, weight = self.to_keys.logit(self.keys, rows)
+            directions.append(
+                Direction(key_lse, logit, weight, self.include_positive and self.to_keys.always)
+            )
+        return directions
+
+    def stats(self, direction: Direction, shape: torch.Size) -> ContrastStats:
+        """What is known about the rows.
+
+        Args:
+            direction: Rows over keys.
+            shape: Wanted shape of the results, ``(..., N)``.
+        """
+        order = self.ranks.order(self.anchors.device)
+        maximum, size = row_maxima(self.anchors, self.all_keys, self._rule(include_positive=False), order)
+        if self.include_positive:
+            rule = self._rule(include_positive=True)
+            size = row_maxima(self.anchors, self.all_keys, rule, order)[1]
+        for left, right, rule in self.outside:
+            if right.dim() == 3:
+                more, count = row_maxima(left, right, rule)
+            else:
+                more = torch.einsum("bnd,bnrd->bnr", left, right).amax(-1)
+                count = torch.full_like(size, right.shape[-2])
+            maximum, size = torch.maximum(maximum, more), size + count
+        valid, weight = direction.counts, direction.weight.expand_as(direction.lse)
+        top1 = (direction.logit > maximum) & valid
+        values = (direction.lse, direction.logit, weight, size, top1, valid)
+        return ContrastStats(*(value.detach().reshape(shape) for value in values))
+
+    def _rule(self, *, include_positive: bool) -> Rule:
+        return with_positives(
+            self.denominator, self.to_rows.rule, include=include_positive, itself=self.itself
+        )
+
+
+def _flattened(x: Tensor) -> Tensor:
+    """Shape ``(B, N, d)``, at least single precision."""
+    x = x.flatten(0, -3) if x.dim() > 2 else x[None]
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _outside(
+    left: Tensor, comparison: Comparison, denominator: Rule, extra: Tensor | None, queue: KeyQueue | None
+) -> Iterator[tuple[Tensor, Tensor, Rule]]:
+    if queue is not None and len(queue):
+        keys = comparison.keys(queue.keys.detach().to(left)[None])
+        yield left, keys.expand(len(left), -1, -1), denominator.for_other_keys(queue.ids)
+    if extra is not None and extra.dim() == 2:
+        yield left, comparison.keys(extra.to(left.dtype)[None]).expand(len(left), -1, -1), All()
+    elif extra is not None:
+        own = comparison.keys(
+            extra.to(left.dtype).flatten(0, -4) if extra.dim() > 3 else extra.to(left.dtype)[None]
+        )
+        yield left, own, All()

@@ -1,0 +1,263 @@
+"""The part of a comparison that is in memory at a time: one tile of logits of one or a few problems.
+
+All logits here are to base 2 (``exp2`` is several times faster than ``exp`` on some CPUs and exact to the
+same round-off); log-sum-exps leave this package in natural units.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from nearfar.objectives.denominator import Block, Rule
+
+Schedule: TypeAlias = Sequence[tuple[range, range]]
+LOG2E, LN2 = 1 / math.log(2), math.log(2)
+# A tile of this edge and its copy stay in the second-level cache of one core; on a GPU larger tiles keep
+# the processors busy.
+CPU_EDGE, GPU_EDGE = 768, 4096
+# |base-2 logits| up to this need no shift: 2^100 times the number of keys is far from overflow.
+UNSHIFTED = {torch.float32: 100.0, torch.float64: 900.0}
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a comparison of B problems, N rows and M keys is cut.
+
+    Attributes:
+        rows: Rows in a tile.
+        keys: Keys in a tile.
+        problems: Problems in a tile.
+    """
+
+    rows: int
+    keys: int
+    problems: int
+
+    @classmethod
+    def choose(cls, shape: tuple[int, int, int], device: torch.device, edge: int | None = None) -> Tiling:
+        """A square tile, or several whole problems when they are small.
+
+        Args:
+            shape: B, N, M.
+            device: Of the operands.
+            edge: Wanted edge of a tile; ``None`` for the device's.
+        """
+        edge = edge or (CPU_EDGE if device.type == "cpu" else GPU_EDGE)
+        problems, rows, keys = shape[0], min(edge, shape[1]), min(edge, shape[2])
+        return cls(rows, keys, max(1, min(problems, edge * edge // (rows * keys))))
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order in which rows and keys are visited; ``None`` for that of the batch.
+
+    Attributes:
+        rows: Position of every row, shape ``(N,)``.
+        keys: Position of every key, shape ``(M,)``.
+    """
+
+    rows: Tensor | None = None
+    keys: Tensor | None = None
+
+
+def spans(size: int, step: int) -> list[range]:
+    """``range(size)`` in pieces of ``step``.
+
+    Example:
+        >>> spans(5, 2)
+        [range(0, 2), range(2, 4), range(4, 5)]
+    """
+    return [range(start, min(start + step, size)) for start in range(0, size, step)]
+
+
+def part(x: Tensor, problems: slice, span: range) -> Tensor:
+    """A view of some problems and rows.
+
+    Args:
+        x: Shape ``(B, N)`` or ``(B, N, d)``.
+        problems: Which of the B.
+        span: Which of the N.
+    """
+    return x[problems, span.start : span.stop]
+
+
+class Logits:
+    """Computes tiles of base-2 logits into one buffer that is used again for the next.
+
+    Args:
+        like: An operand, for dtype and device.
+        rule: Which keys count, and their log-weights.
+        tiling: Size of the tiles.
+        order: Order of rows and keys.
+        fill: What stands where a key does not count: 0 after ``exp2``, minus infinity before.
+    """
+
+    def __init__(self, like: Tensor, rule: Rule, tiling: Tiling, order: Order) -> None:
+        self.rule, self.order, self.device = rule, order, like.device
+        self.buffer = like.new_empty(tiling.problems * tiling.rows * tiling.keys)
+        self.spare: Tensor | None = None
+
+    def allowed(self, problems: slice, rows: range, keys: range) -> tuple[Block, Tensor | bool]:
+        """The rule's answer for a tile, to be asked before anything is computed."""
+        block = Block(rows, keys, self.device, problems, self.order.rows, self.order.keys)
+        return block, self.rule.keep(block)
+
+    def __call__(self, block: Block, left: Tensor, right: Tensor) -> Tensor:
+        """Logits of the tile, without the rule's ``keep``.
+
+        Args:
+            block: The tile.
+            left: Rows times log2(e), shape ``(problems, rows, d)``.
+            right: Keys, shape ``(problems, keys, d)``.
+        """
+        shape = (left.shape[0], left.shape[1], right.shape[1])
+        logits = self.buffer[: math.prod(shape)].view(shape)
+        torch.bmm(left, right.mT, out=logits)
+        weight = self.rule.log_weight(block) if self.rule.weighted else None
+        return logits if weight is None else logits.add_(weight.to(logits), alpha=LOG2E)
+
+    def scratch(self, shape: torch.Size) -> Tensor:
+        """A second buffer of this shape, made when first asked for."""
+        if self.spare is None:
+            self.spare = torch.empty_like(self.buffer)
+        return self.spare[: shape.numel()].view(shape)
+
+
+def exponentials(logits: Tensor, keep: Tensor | bool) -> Tensor:
+    """2 to the logits, in place; 0 where ``keep`` says no.
+
+    Args:
+        logits: Shape ``(..., rows, keys)``.
+        keep: ``True`` or booleans of that shape.
+    """
+    logits.exp2_()
+    return logits if keep is True else logits.masked_fill_(~torch.as_tensor(keep), 0)
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """What turns a logit s into gradient times softmax: ``coefficient * 2^(s - offset)``.
+
+    Attributes:
+        offset: Shape ``(B, N)``; zeros where logits need no shift.
+        coefficient: Shape ``(B, N)``; 0 for empty sums.
+    """
+
+    offset: Tensor
+    coefficient: Tensor
+
+    @classmethod
+    def of(cls, lse: Tensor, grad: Tensor, *, shift: bool) -> Upstream:
+        """From a log-sum-exp to base 2 and the gradient that arrives for it in natural units.
+
+        Args:
+            lse: Shape ``(B, N)``.
+            grad: Shape ``(B, N)``.
+            shift: Whether logits may be large.
+        """
+        empty = lse == -torch.inf
+        lse, grad = torch.where(empty, 0, lse), torch.where(empty, 0, grad)
+        return cls(lse, grad) if shift else cls(torch.zeros_like(lse), grad * torch.exp2(-lse))
+
+    def part(self, problems: slice, span: range) -> Upstream:
+        """What belongs to a tile; Args as :func:`part`."""
+        return Upstream(part(self.offset, problems, span), part(self.coefficient, problems, span))
+
+
+def two_sided(
+    logits: Tensor, keep: Tensor | bool, scratch: Tensor, by_row: Upstream, by_key: Upstream, *, shift: bool
+) -> Tensor:
+    """Gradient of the logits of a tile that serves rows and keys, in the place of the logits.
+
+    Args:
+        logits: Shape ``(problems, rows, keys)``.
+        keep: The rule's answer.
+        scratch: Buffer, same shape.
+        by_row: Of the tile's rows, ``(problems, rows)``.
+        by_key: Of the tile's keys, ``(problems, keys)``.
+        shift: Whether logits may be large.
+    """
+    of_row, of_key = by_row.coefficient[..., None], by_key.coefficient[..., None, :]
+    if not shift:
+        return exponentials(logits, keep).mul_(torch.add(of_row, of_key, out=scratch))
+    torch.sub(logits, by_row.offset[..., None], out=scratch).exp2_().mul_(of_row)
+    logits.sub_(by_key.offset[..., None, :]).exp2_().mul_(of_key).add_(scratch)
+    return logits if keep is True else logits.masked_fill_(~torch.as_tensor(keep), 0)
+
+
+class OnlineSum:
+    """Sum of 2^s over tiles that come one after the other, for logits of any size.
+
+    ``total * 2^peak`` is the sum so far; with ``shift=False`` peak stays 0, which is exact for logits
+    within :data:`UNSHIFTED`.
+
+    Args:
+        like: For dtype and device.
+        shape: One sum each, ``(B, N)``.
+        shift: Whether to keep the running maximum.
+    """
+
+    def __init__(self, like: Tensor, shape: torch.Size, *, shift: bool) -> None:
+        self.total = like.new_zeros(shape)
+        self.peak = like.new_full(shape, -torch.inf) if shift else None
+
+    def raise_peak(self, problems: slice, span: range, logits: Tensor, dim: int) -> Tensor:
+        """Take the maxima of a tile into account; returns what to subtract from its logits.
+
+        Args:
+            problems: Problems of the tile.
+            span: Its rows (``dim=-1``) or keys (``dim=-2``).
+            logits: The tile, minus infinity where a key does not count.
+            dim: The dimension that is summed.
+        """
+        assert self.peak is not None
+        old = part(self.peak, problems, span)
+        new = torch.maximum(old, logits.amax(dim))
+        # Where nothing has been seen yet the peak is minus infinity; subtracting 0 keeps that.
+        shift = torch.where(new == -torch.inf, 0, new)
+        part(self.total, problems, span).mul_(torch.exp2(old - shift))
+        old.copy_(new)
+        return shift
+
+    def add(self, problems: slice, span: range, terms: Tensor, dim: int) -> None:
+        """Add a tile of terms 2^(s - peak).
+
+        Args:
+            problems: Problems of the tile.
+            span: Its rows or keys.
+            terms: The tile.
+            dim: The dimension that is summed.
+        """
+        part(self.total, problems, span).add_(terms.sum(dim))
+
+    def log2(self) -> Tensor:
+        """Logarithm to base 2 of the sums, minus infinity for empty ones."""
+        logs = self.total.log2()
+        return logs if self.peak is None else logs + torch.where(self.peak == -torch.inf, 0, self.peak)
+
+
+def chunks(num_problems: int, tiling: Tiling) -> Iterator[slice]:
+    """The problems, as many at a time as go into a tile."""
+    for span in spans(num_problems, tiling.problems):
+        yield slice(span.start, span.stop)
+
+
+def unshifted(left: Tensor, right: Tensor) -> bool:
+    """Whether no logit can be so large that its power of two leaves the floating point range.
+
+    On a GPU the answer would have to be waited for, so there it is no.
+
+    Args:
+        left: Shape ``(B, N, d)``.
+        right: Shape ``(B, M, d)``.
+    """
+    if left.device.type != "cpu":
+        return False
+    longest: list[float] = [torch.linalg.vector_norm(x, dim=-1).amax().item() for x in (left, right)]
+    return math.prod(longest) * LOG2E <= UNSHIFTED[left.dtype]
