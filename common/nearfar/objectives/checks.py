@@ -37,13 +37,12 @@ def check_features(name: str, x: object, like: Tensor | None = None, shape: str 
         raise ValueError(f"{name}: finite numbers expected, got {x[where].item()} at {where}")
 
 
-def check_temperature(temperature: object, lead: torch.Size, num_rows: int) -> None:
+def check_temperature(temperature: object, rows: torch.Size | None = None) -> None:
     """Raise ValueError unless it is a positive number, or a tensor of one or of one a row.
 
     Args:
         temperature: A number or a tensor, scalar or ``(N,)`` or ``(..., N)``.
-        lead: Leading dimensions of q.
-        num_rows: N.
+        rows: Shape of q without its features, ``(..., N)``; ``None`` where only one value makes sense.
 
     Raises:
         ValueError: If it is anything else.
@@ -52,12 +51,10 @@ def check_temperature(temperature: object, lead: torch.Size, num_rows: int) -> N
         if not isinstance(temperature, int | float) or not 0 < temperature < float("inf"):
             raise ValueError(f"temperature: a positive number expected, got {temperature!r}")
         return
-    shapes = ((num_rows,), (*lead, num_rows))
+    shapes = [] if rows is None else [tuple(rows[-1:]), tuple(rows)]
     if temperature.numel() != 1 and temperature.shape not in shapes:
-        raise ValueError(
-            f"temperature: one value or {' or '.join(map(str, dict.fromkeys(shapes)))} expected, got shape "
-            f"{tuple(temperature.shape)}"
-        )
+        expected = " or ".join(["one value", *map(str, dict.fromkeys(shapes))])
+        raise ValueError(f"temperature: {expected} expected, got shape {tuple(temperature.shape)}")
     if temperature.device.type == "cpu" and not bool((temperature > 0).all()):
         raise ValueError(f"temperature: positive values expected, got {temperature.min().item()}")
 

@@ -201,7 +201,7 @@ def _check_tensors(
         if k.shape[:-2] != lead or num_keys == 0:
             expected = ", ".join(map(str, (*lead, "M", q.shape[-1])))
             raise ValueError(f"k: shape ({expected}) with M > 0 expected, got {tuple(k.shape)}")
-    check_temperature(temperature, lead, num_rows)
+    check_temperature(temperature, q.shape[:-1])
     if extra_negatives is not None:
         check_features("extra_negatives", extra_negatives, like=q, shape="(R, d) or (..., N, R, d)")
         if extra_negatives.dim() != 2 and extra_negatives.shape[:-2] != q.shape[:-1]:

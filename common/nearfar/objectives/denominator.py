@@ -317,9 +317,7 @@ class OnlySame(Rule):
 class NotSame(OnlySame):
     """Keys whose id differs from the row's: no false negatives of the same label, item or user.
 
-    Attributes:
-        ids: Integers, shape ``(N,)``, or ``(..., N)`` with the leading dimensions of ``q``.
-        key_ids: The same for the keys, shape ``(M,)``; ``None`` when they are those of the rows.
+    Attributes as :class:`OnlySame`.
     """
 
     def keep(self, block: Block) -> Tensor | bool:

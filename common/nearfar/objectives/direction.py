@@ -91,7 +91,7 @@ def log_add(x: Tensor, y: Tensor) -> Tensor:
 
     Args:
         x: Shape ``(B, N)``, minus infinity for empty sums.
-        y: Same shape.
+        y: Same shape as ``x``.
     """
     empty = (x == -torch.inf) & (y == -torch.inf)
     total = torch.logaddexp(x.masked_fill(empty, 0), y.masked_fill(empty, 0))

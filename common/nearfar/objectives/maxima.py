@@ -45,3 +45,14 @@ def row_maxima(a: Tensor, k: Tensor, rule: Rule, order: Order | None = None) -> 
                     seen = part(best, problems, rows)
                     seen.copy_(torch.maximum(seen, logits.amax(-1)))
     return best * LN2, count
+
+
+def beats(value: Tensor, others: Tensor) -> Tensor:
+    """Whether a value is larger than others by more than rounding: equal rows beat nobody.
+
+    Args:
+        value: Shape ``(..., N)``.
+        others: Same shape as ``value``, computed in another order of summation.
+    """
+    margin = 32 * torch.finfo(value.dtype).eps * value.abs().clamp(min=1)
+    return value - others > margin

@@ -20,7 +20,7 @@ from nearfar.objectives.denominator import (
 )
 from nearfar.objectives.direction import Direction, log_add
 from nearfar.objectives.logsumexp import Backend, log_sum_exp
-from nearfar.objectives.maxima import row_maxima
+from nearfar.objectives.maxima import beats, row_maxima
 from nearfar.objectives.positives import Positives, Resolved, resolve
 from nearfar.objectives.ranks import Ranks
 from nearfar.objectives.similarity import Comparison
@@ -183,7 +183,7 @@ class Problem:
                 count = torch.full_like(size, right.shape[-2])
             maximum, size = torch.maximum(maximum, more), size + count
         valid, weight = direction.counts, direction.weight.expand_as(direction.lse)
-        top1 = (direction.logit > maximum) & valid
+        top1 = beats(direction.logit, maximum) & valid
         values = (direction.lse, direction.logit, weight, size, top1, valid)
         return ContrastStats(*(value.detach().reshape(shape) for value in values))
 

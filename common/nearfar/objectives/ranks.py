@@ -121,7 +121,7 @@ class Ranks:
         """Sum over the processes, without gradient.
 
         Args:
-            value: Scalar.
+            value: A scalar.
         """
         if self.group is None:
             return value.detach()
@@ -133,7 +133,7 @@ class Ranks:
         """The whole loss from this process's share of it.
 
         Args:
-            share: Scalar; the shares of all processes add up.
+            share: A scalar; the shares of all processes add up.
         """
         if self.group is None:
             return share

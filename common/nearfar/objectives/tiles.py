@@ -95,7 +95,6 @@ class Logits:
         rule: Which keys count, and their log-weights.
         tiling: Size of the tiles.
         order: Order of rows and keys.
-        fill: What stands where a key does not count: 0 after ``exp2``, minus infinity before.
     """
 
     def __init__(self, like: Tensor, rule: Rule, tiling: Tiling, order: Order) -> None:
@@ -134,7 +133,7 @@ def exponentials(logits: Tensor, keep: Tensor | bool) -> Tensor:
 
     Args:
         logits: Shape ``(..., rows, keys)``.
-        keep: ``True`` or booleans of that shape.
+        keep: ``True``, or booleans of shape ``(..., rows, keys)``.
     """
     logits.exp2_()
     return logits if keep is True else logits.masked_fill_(~torch.as_tensor(keep), 0)
@@ -177,8 +176,8 @@ def two_sided(
 
     Args:
         logits: Shape ``(problems, rows, keys)``.
-        keep: The rule's answer.
-        scratch: Buffer, same shape.
+        keep: The rule's answer, ``True`` or ``(..., rows, keys)``.
+        scratch: Buffer, same shape as ``logits``.
         by_row: Of the tile's rows, ``(problems, rows)``.
         by_key: Of the tile's keys, ``(problems, keys)``.
         shift: Whether logits may be large.
@@ -213,7 +212,7 @@ class OnlineSum:
         Args:
             problems: Problems of the tile.
             span: Its rows (``dim=-1``) or keys (``dim=-2``).
-            logits: The tile, minus infinity where a key does not count.
+            logits: The tile, shape ``(..., rows, keys)``, minus infinity where a key does not count.
             dim: The dimension that is summed.
         """
         assert self.peak is not None
@@ -231,7 +230,7 @@ class OnlineSum:
         Args:
             problems: Problems of the tile.
             span: Its rows or keys.
-            terms: The tile.
+            terms: The tile, shape ``(..., rows, keys)``.
             dim: The dimension that is summed.
         """
         part(self.total, problems, span).add_(terms.sum(dim))

@@ -88,7 +88,7 @@ def backward(
     """Gradient with respect to ``x``.
 
     Args:
-        x: As in :func:`forward`.
+        x: Rows, shape ``(B, N, d)``.
         upstream: Of every row's log-sum-exp.
         rule: As in :func:`forward`.
         tiling: As in :func:`forward`.

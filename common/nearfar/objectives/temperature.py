@@ -1,0 +1,42 @@
+"""A temperature that is learned, as the scale of CLIP (Radford et al., ICML 2021, section 2.5)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from nearfar.objectives.views import check_positive
+
+
+class LearnableTemperature(nn.Module):
+    """exp(-s) for a learned s, so that steps are relative; not below ``lowest``.
+
+    Args:
+        initial: First temperature; CLIP's is 0.07.
+        lowest: Smallest temperature, 0.01 for CLIP's largest scale of 100. There the gradient is zero.
+
+    Raises:
+        ValueError: If ``initial`` is below ``lowest``.
+
+    Example:
+        >>> round(LearnableTemperature(0.5)().item(), 4)
+        0.5
+    """
+
+    def __init__(self, initial: float = 0.07, lowest: float = 0.01) -> None:
+        check_positive(initial=initial, lowest=lowest)
+        if initial < lowest:
+            raise ValueError(f"initial: a temperature of at least {lowest} expected, got {initial}")
+        super().__init__()
+        self.lowest = lowest
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(initial)))
+
+    def forward(self) -> Tensor:
+        """The temperature, a scalar."""
+        return torch.exp(-self.log_scale.clamp(max=-math.log(self.lowest)))
+
+    def extra_repr(self) -> str:
+        """What ``repr`` shows between the brackets."""
+        return f"lowest={self.lowest}"
