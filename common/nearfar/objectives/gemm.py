@@ -97,7 +97,8 @@ def _probe(tile: int, width: int) -> bool:
                 if not error <= TOLERANCE:
                     return False
             routed = sum(_seconds(product, operands) for product in products)
-    return routed < 0.9 * plain
+    # Clearly faster, so that the choice, and with it the last bits, do not change from run to run.
+    return routed < 0.7 * plain
 
 
 def _seconds(product: Callable[..., Tensor], operands: tuple[Tensor, ...], repeats: int = 5) -> float:

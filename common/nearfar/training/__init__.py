@@ -1,11 +1,14 @@
 """One training loop for every domain, and the contracts a method and its data fulfil for it."""
 
 from nearfar.training.checkpoint import Checkpoint, CheckpointStore
+from nearfar.training.chunked import chunked_backward
+from nearfar.training.ema import EMA, cosine_momentum
 from nearfar.training.loop import FitResult, fit
 from nearfar.training.method import BatchSource, Method, StepContext, StepOutput, Update
 from nearfar.training.task import DatasetCard, Task
 
 __all__ = [
+    "EMA",
     "BatchSource",
     "Checkpoint",
     "CheckpointStore",
@@ -16,5 +19,7 @@ __all__ = [
     "StepOutput",
     "Task",
     "Update",
+    "chunked_backward",
+    "cosine_momentum",
     "fit",
 ]
