@@ -419,6 +419,27 @@ def test_second_derivatives_need_the_dense_backend() -> None:
         )
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("backend", ["tiled", "auto"])
+@pytest.mark.parametrize("temperature", [1.0, 0.1, 0.01])
+def test_a_gpu_agrees_with_float64(
+    backend: Backend, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nearfar.objectives.tiles.GPU_EDGE", 1000)
+    a, b = draw(3001, 64), draw(3001, 64, seed=1)
+    for arguments in ({"positives": ("paired", 3001)}, {"symmetric": True}):
+        results = []
+        for device, dtype in (("cpu", DOUBLE), ("cuda", torch.float32)):
+            x, y = (v.to(device, dtype).requires_grad_() for v in (a, b))
+            views = (torch.cat([x, y]),) if "positives" in arguments else (x, y)
+            chosen = backend if device == "cuda" else "dense"
+            loss: Tensor = contrast(*views, temperature=temperature, backend=chosen, **arguments)
+            results.append([v.cpu().double() for v in (loss, *torch.autograd.grad(loss, (x, y)))])
+        for got, want in zip(results[1], results[0], strict=True):
+            assert (got - want).norm() <= 1e-5 * want.norm()
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_stats_say_what_was_compared(backend: Backend) -> None:
     labels = torch.tensor(LABELS)
@@ -536,6 +557,10 @@ def three(*shape: int) -> dict[str, Any]:
         ),
         ("the function of Callable", {**three(3), "denominator": rules.Callable(lambda i, j: i + j)}),
         ("symmetric: needs keys", {"q": torch.ones(4, 2), "positives": ("paired", 2), "symmetric": True}),
+        (
+            "symmetric: keys of the batch in the denominator",
+            {**three(3), "symmetric": True, "denominator": rules.Nothing()},
+        ),
         (
             "symmetric: as many keys",
             {

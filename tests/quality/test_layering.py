@@ -24,6 +24,7 @@ HEAVY = {
     "auto_LiRPA",
     "fastai",
     "filelock",
+    "kornia",
     "matplotlib",
     "mlflow",
     "optuna",

@@ -281,7 +281,7 @@ def test_no_collision() -> None:
 
 # --- each extra in an environment of its own (slow: minutes, and needs a package index) -----------
 
-OPTIONAL = ("auto_LiRPA", "mlflow", "optuna", "recbole", "torch_geometric", "tsai")
+OPTIONAL = ("auto_LiRPA", "kornia", "mlflow", "optuna", "recbole", "torch_geometric", "tsai")
 # Other extras may bring these along; the base must not.
 NOT_IN_BASE = {"matplotlib", "pandas", "psutil", "scipy", "sklearn"}
 # Which of the optional packages an extra brings; it must bring none of the others. `recbole` and `lirpa`
@@ -291,6 +291,7 @@ BRINGS: dict[str, set[str]] = {
     "recsys": {"pandas", "scipy", "sklearn"},
     "graph": {"torch_geometric"},
     "timeseries": {"tsai"},
+    "images": {"kornia"},
     "track": {"mlflow", "filelock", "matplotlib"},
     "tune": {"optuna"},
     "recbole": {"pandas", "colorlog", "texttable"},

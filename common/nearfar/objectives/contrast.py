@@ -156,6 +156,7 @@ def contrast(
             positives,
             denominator,
             Comparison(similarity, _scale(tau, q), biased=key_log_weight is not None),
+            symmetric=symmetric,
             include_positive=include_positive,
             key_log_weight=key_log_weight,
             extra_negatives=extra_negatives,

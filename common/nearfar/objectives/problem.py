@@ -71,6 +71,7 @@ class Problem:
         denominator: Rule | None,
         comparison: Comparison,
         *,
+        symmetric: bool,
         include_positive: bool,
         key_log_weight: Tensor | None,
         extra_negatives: Tensor | None,
@@ -85,17 +86,26 @@ class Problem:
             positives: As of ``contrast``.
             denominator: As of ``contrast``.
             comparison: Similarity and scale.
+            symmetric: As of ``contrast``.
             include_positive: As of ``contrast``.
             key_log_weight: Shape ``(M,)`` or ``(..., M)``.
             extra_negatives: Shape ``(R, d)`` or ``(..., N, R, d)``.
             queue: As of ``contrast``.
             group: As of ``contrast``.
+
+        Raises:
+            ValueError: If they do not fit together.
         """
         itself, num_rows, num_keys = k is None, q.shape[-2], (q if k is None else k).shape[-2]
         to_rows, to_keys = resolve(positives, q.shape[:-2], num_rows, num_keys, itself=itself)
         if denominator is None:
             denominator = Nothing() if queue is not None else NotSelf() if itself else All()
         denominator.check(num_rows, num_keys)
+        if symmetric and has_part(denominator, Nothing):
+            raise ValueError(
+                "symmetric: keys of the batch in the denominator expected, got Nothing()"
+                f"{', the default with a queue' if queue is not None else ''}; pass denominator=All()"
+            )
         ranks = Ranks.of(group, num_rows, num_keys, q.device)
         if ranks.group is not None:
             denominator = denominator.gathered(ranks.gather_rows, ranks.gather_keys)
