@@ -6,6 +6,7 @@ WORKERS ?= 1
 DEVICE  ?= auto
 ARGS    ?=
 PORT    ?= 5000
+BENCH   ?= *
 export TORCH PYTHON
 
 BIN := .venv/bin
@@ -42,8 +43,9 @@ recsys: setup ## train a recommender (METHOD, DATA, SEEDS, WORKERS, DEVICE, ARGS
 ui: setup ## open the runs in MLflow's web page (PORT=5000), on this machine only
 	$(BIN)/mlflow server --backend-store-uri $(URI) --host 127.0.0.1 --port $(PORT) --workers 1
 
-bench: setup ## run the benchmarks; each prints both sides and their ratio
-	@for file in benchmarks/*.py; do echo "$(BIN)/python $$file"; $(BIN)/python $$file || exit 1; done
+bench: ## run the benchmarks (BENCH=infonce for one, ARGS); each prints both sides and their ratio
+	@EXTRAS=bench .ci/setup
+	@for file in benchmarks/$(BENCH).py; do echo "$(BIN)/python $$file $(ARGS)"; $(BIN)/python $$file $(ARGS) || exit 1; done
 
 clean: ## remove caches and build products; runs and outputs stay
 	rm -rf dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

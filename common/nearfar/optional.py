@@ -37,6 +37,7 @@ PACKAGES: dict[str, OptionalPackage] = {
         _extra("sklearn", "scikit-learn", "calibration", "probes, neighbours and estimator conventions"),
         _extra("torch_geometric", "torch-geometric", "graph", "graph data and encoders"),
         _extra("tsai", "tsai", "timeseries", "time series backbones and callbacks"),
+        _extra("kornia", "kornia", "images", "turning the hue of images"),
         _extra("mlflow", "mlflow", "track", "experiment tracking"),
         _extra("matplotlib", "matplotlib", "track", "plots"),
         _extra("filelock", "filelock", "track", "serialised first touch of the tracking store"),
