@@ -4,7 +4,7 @@ Users' code depends on each line of that list, so a line changes only on purpose
 ``python tests/quality/regenerate.py`` writes it anew.
 
 The list is read off the syntax trees: signatures stay as written, whatever the versions of Python and
-pydantic make of them at run time. Public is what a package names in ``__all__``; where a package (or
+pydantic make of them at run time. Public is what a package or module names in ``__all__``; where a package (or
 ``nearfar`` itself) has none, its modules are the way in: what they name in ``__all__``, else what they
 define. The way into ``nearfar.pipelines`` is the command line (``cli.txt``), so there only ``__all__`` counts.
 """
@@ -109,7 +109,7 @@ def public_names(modules: Mapping[str, Module]) -> dict[str, tuple[Module, str]]
     found: dict[str, tuple[Module, str]] = {}
     for module in modules.values():
         hidden = module.name.rpartition(".")[2].startswith("_") or _inside_closed(module, modules)
-        if module.exports is not None and (module.package or not hidden):
+        if module.exports is not None:
             names = list(module.exports)
         elif hidden or f"{module.name}.".startswith(APPLICATION):
             continue

@@ -18,6 +18,13 @@ from torch import Tensor
 
 from nearfar.augment.draws import uniform
 
+__all__ = [
+    "drop_edges",
+    "edge_drop_probability",
+    "feature_mask_probability",
+    "mask_features",
+]
+
 # Passes over the edges that lost to a busy node and may fit after all; each keeps the budget.
 _NUM_PASSES = 4
 

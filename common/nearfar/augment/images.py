@@ -22,6 +22,14 @@ from nearfar.augment.interpolation import interpolate
 from nearfar.augment.strength import Strength, check_strength, per_sample
 from nearfar.optional import require
 
+__all__ = [
+    "color_jitter",
+    "flip",
+    "grayscale",
+    "resized_crop",
+    "two_views",
+]
+
 SCALE, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
 _NUM_ATTEMPTS = 10
 _LUMINANCE = (0.299, 0.587, 0.114)

@@ -16,8 +16,6 @@ from torch import Tensor
 from nearfar.objectives.denominator import All, Block, Mask, NotSelf, Rule
 from nearfar.objectives.ranks import Ranks
 
-__all__ = ["Pairs", "Positives", "Resolved", "Soft", "resolve"]
-
 
 @dataclass(frozen=True, eq=False)
 class Pairs:

@@ -17,6 +17,15 @@ from nearfar.objectives.maxima import beats, row_maxima
 from nearfar.objectives.similarity import Comparison, smooth_normalize
 from nearfar.objectives.views import at_least_float32, check_positive, check_views
 
+__all__ = [
+    "alignment",
+    "effective_rank",
+    "isotropy",
+    "top1_retrieval",
+    "uniformity",
+    "view_statistics",
+]
+
 
 def alignment(z1: Tensor, z2: Tensor, *, power: float = 2.0) -> Tensor:
     r"""Mean distance between unit rows of two views; 0 means that they agree.
