@@ -35,8 +35,9 @@ def dense_log_sum_exp(
 def _sum(logits: Tensor, keep: Tensor | bool, dim: int) -> Tensor:
     if keep is True:
         return logits.logsumexp(dim)
-    keep = torch.as_tensor(keep, device=logits.device).expand_as(logits)
+    keep = torch.as_tensor(keep, device=logits.device)
+    keep = keep.expand(logits.shape[-2:]) if keep.dim() < 2 else keep  # often one mask for all problems
     # Nothing but minus infinity has no gradient: such rows are summed as they are and then replaced.
     empty = ~keep.any(dim)
-    total = logits.masked_fill(~keep & ~empty.unsqueeze(dim), -torch.inf).logsumexp(dim)
+    total = logits.masked_fill(~(keep | empty.unsqueeze(dim)), -torch.inf).logsumexp(dim)
     return total.masked_fill(empty, -torch.inf)

@@ -14,7 +14,7 @@ from nearfar.objectives.tiles import Order
 Backend: TypeAlias = Literal["auto", "dense", "tiled"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
 # Below this many logits a problem the overhead of tiles shows (measured on one core, d = 128).
-DENSE_LOGITS = 256 * 256
+DENSE_LOGITS = 192 * 192
 
 
 def log_sum_exp(
