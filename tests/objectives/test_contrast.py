@@ -11,10 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nearfar.objectives import contrast
+from nearfar.objectives import Pairs, Soft, contrast
 from nearfar.objectives import denominator as rules
 from nearfar.objectives.logsumexp import Backend
-from nearfar.objectives.positives import Pairs, Soft
 from nearfar.objectives.similarity import Similarity
 
 DOUBLE = torch.float64
@@ -419,6 +418,112 @@ def test_second_derivatives_need_the_dense_backend() -> None:
         )
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_row_weights_receive_the_gradient_of_the_weighted_mean(symmetric: bool, backend: Backend) -> None:
+    q, k = draw(7, 4), draw(7, 4, seed=1)
+    weight = draw(7, seed=2).abs().requires_grad_()
+    each = contrast(q, k, symmetric=symmetric, reduction="none", backend=backend)
+    expected = (weight * each).sum() / weight.sum()
+    loss = contrast(q, k, symmetric=symmetric, row_weight=weight, backend=backend)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(*torch.autograd.grad([loss], weight), *torch.autograd.grad([expected], weight))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("offset", [0.0, 100.0, 1000.0])
+def test_distances_do_not_depend_on_where_the_origin_is(offset: float, backend: Backend) -> None:
+    q = draw(40, 8)
+    q, k, extra, own = (
+        q + offset,
+        q + draw(40, 8, seed=1) + offset,
+        draw(3, 8) + offset,
+        draw(40, 2, 8) + offset,
+    )
+    for more in (None, extra, own):
+        results = []
+        for dtype in (DOUBLE, torch.float32):
+            x, y = (v.float().to(dtype).requires_grad_() for v in (q, k))  # the same numbers in both
+            loss = contrast(
+                x,
+                y,
+                similarity="neg_sqdist",
+                temperature=5,
+                extra_negatives=None if more is None else more.float().to(dtype),
+                backend=backend,
+            )
+            results.append([v.double() for v in (loss, *torch.autograd.grad(loss, (x, y)))])
+        for got, want in zip(results[1], results[0], strict=True):
+            assert (got - want).norm() <= 2e-6 * want.norm()
+
+
+@pytest.mark.parametrize("factor", [1e-12, 1e-8, 1e8])
+def test_cosines_do_not_depend_on_lengths(factor: float) -> None:
+    q, k = draw(20, 8).float(), draw(20, 8, seed=1).float()
+    tolerance = 0.5 if factor == 1e-12 else 1e-6  # as short as the guard against zero rows is
+    assert contrast(q * factor, k).item() == pytest.approx(contrast(q, k).item(), rel=tolerance)
+
+
+def test_weights_that_cancel_are_no_weights() -> None:
+    """Row 0 is opposite to all others: its soft weights are 0, and their rounding must not be divided by."""
+    for seed in range(50):
+        v = torch.nn.functional.normalize(draw(1, 64, seed=seed, dtype=torch.float32))
+        a = torch.cat([v, -v.expand(63, -1)])
+        _, stats = contrast(draw(64, 8, seed=seed).float(), positives=Soft(0.5, 0.5, a, a), return_stats=True)
+        assert stats.valid.tolist() == [False] + [True] * 63
+
+
+def test_a_pair_of_weight_zero_is_none() -> None:
+    q, k = draw(4, 3), draw(4, 3, seed=1)
+    pairs = Pairs(
+        torch.tensor([0, 0, 1, 2, 3]), torch.tensor([0, 1, 1, 2, 3]), torch.tensor([1.0, 0, 1, 1, 1])
+    )
+    for include in (True, False):
+        with_zero = contrast(q, k, positives=pairs, include_positive=include, reduction="none")
+        torch.testing.assert_close(with_zero, contrast(q, k, include_positive=include, reduction="none"))
+
+
+def test_a_row_is_never_in_its_own_denominator() -> None:
+    ids = torch.tensor([0, 0, 1, 1])
+    for rule in (rules.OnlySame(ids), rules.NotBand(1), rules.All()):
+        z = draw(4, 3)
+        explicit = contrast(z, positives=ids, denominator=rules.NotSelf() & rule)
+        torch.testing.assert_close(contrast(z, positives=ids, denominator=rule), explicit)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_pair_weights_count_beside_outside_keys_and_not_in_top1(backend: Backend) -> None:
+    q, k, extra = draw(6, 4), draw(6, 4, seed=1), draw(3, 4, seed=2)
+    rule = rules.Nothing() & rules.LogWeight(lambda i, j: 0.1 * (i + j))
+    results = [
+        contrast(q, k, positives=p, denominator=rule, extra_negatives=extra, backend=backend).item()
+        for p in ("paired", torch.eye(6, dtype=DOUBLE))
+    ]
+    assert results[0] == pytest.approx(results[1])
+    heavy = rules.LogWeight(lambda i, j: torch.full(torch.broadcast_shapes(i.shape, j.shape), 20.0))
+    for positives_first in (q, k):
+        stats = contrast(q, positives_first, denominator=heavy, backend=backend, return_stats=True)[1]
+        plain = contrast(q, positives_first, backend=backend, return_stats=True)[1]
+        assert torch.equal(stats.top1, plain.top1)
+
+
+def test_extreme_operands_have_finite_gradients() -> None:
+    """Logits are moderate, but one side is tiny and the other one huge; or the loss is scaled down."""
+    unit = torch.nn.functional.normalize(draw(50, 4))
+    q, k = (unit * 6.6e-7).float().requires_grad_(), (unit.roll(1, 0) * 1e8).float().requires_grad_()
+    wide = [v.detach().double().requires_grad_() for v in (q, k)]
+    grads = [
+        torch.autograd.grad(contrast(*pair, similarity="dot", temperature=1, backend="tiled"), pair)
+        for pair in ((q, k), wide)
+    ]
+    for got, want in zip(*grads, strict=True):
+        assert (got.double() - want).norm() <= 1e-4 * want.norm()
+    z = (torch.ones(60, 4) + 0.01 * draw(60, 4)).float().requires_grad_()
+    loss = contrast(z, positives=("paired", 30), temperature=0.0145, backend="tiled")
+    (large,), (small,) = torch.autograd.grad(loss, z, retain_graph=True), torch.autograd.grad(1e-7 * loss, z)
+    assert (small * 1e7 - large).norm() <= 5e-5 * large.norm()
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("backend", ["tiled", "auto"])
@@ -546,16 +651,67 @@ def three(*shape: int) -> dict[str, Any]:
             "denominator: at least one row",
             {**three(3), "denominator": rules.Nothing(), "include_positive": False},
         ),
-        ("denominator: NotSame.ids of length 3", {**three(3), "denominator": rules.NotSame(torch.arange(4))}),
         (
-            "denominator: OnlySame.key_ids of length 3",
+            "denominator: NotSame.ids of shape (3,) expected, got (4,)",
+            {**three(3), "denominator": rules.NotSame(torch.arange(4))},
+        ),
+        (
+            "denominator: OnlySame.key_ids of shape (3,) expected, got (2,)",
             {**three(3), "denominator": rules.OnlySame(torch.arange(3), torch.arange(2))},
         ),
         (
             "denominator: Mask.mask of shape (3, 3)",
             {**three(3), "denominator": rules.Mask(torch.ones(3, 2).bool())},
         ),
-        ("the function of Callable", {**three(3), "denominator": rules.Callable(lambda i, j: i + j)}),
+        (
+            "torch.bool expected from the function of Callable, got torch.int64",
+            {**three(3), "denominator": rules.Callable(lambda i, j: i + j)},
+        ),
+        (
+            "torch.bool expected from the function of Callable, got True",
+            {**three(3), "denominator": rules.Callable(lambda i, j: True)},  # type: ignore[arg-type,return-value]
+        ),
+        (
+            "shape (3, 3) expected from the function of Callable, got (3, 1)",
+            {**three(3), "denominator": rules.Callable(lambda i, j: i > 0)},
+        ),
+        (
+            "finite numbers expected from the function of LogWeight",
+            {**three(3), "denominator": rules.LogWeight(lambda i, j: (i - j).float().log())},
+        ),
+        (
+            "floating point expected from the function of LogWeight, got 1.0",
+            {**three(3), "denominator": rules.LogWeight(lambda i, j: 1.0)},  # type: ignore[arg-type,return-value]
+        ),
+        (
+            "denominator: Mask.mask of shape (3, 3) expected, got (2, 3, 3)",
+            {**three(3), "denominator": rules.Mask(torch.ones(2, 3, 3).bool())},
+        ),
+        (
+            "denominator: NotSame.ids of shape (3,) or (5, 3) expected, got (4, 3)",
+            {**three(5, 3), "denominator": rules.NotSame(torch.ones(4, 3).long())},
+        ),
+        ("denominator: a rule", {**three(3), "denominator": "all"}),
+        ("denominator: a rule", {**three(3), "denominator": rules.NotSelf}),
+        ("queue: a KeyQueue expected, got Tensor", {**three(3), "queue": torch.ones(4, 2)}),
+        ("extra_negatives: at least one", {**three(3), "extra_negatives": torch.ones(0, 2)}),
+        ("row_weight: at least one positive", {**three(3), "row_weight": torch.zeros(3)}),
+        ("temperature: a positive number", {**three(3), "temperature": True}),
+        ("temperature: finite positive values", {**three(3), "temperature": torch.tensor(math.inf)}),
+        ("positives: 'paired', ('paired', N)", {"q": torch.ones(2, 2), "positives": ("paired", True)}),
+        (
+            "positives: finite numbers expected in Soft.a",
+            {**three(2), "positives": Soft(1, 1, torch.full((2, 1), math.nan), torch.ones(2, 1))},
+        ),
+        (
+            "finite Soft.alpha",
+            {**three(2), "positives": Soft(math.nan, 1, torch.ones(2, 1), torch.ones(2, 1))},
+        ),
+        (
+            "positives: Soft weights of a row that add up to 0 or more expected, got -2.0",
+            {**three(2), "positives": Soft(0, 1, torch.tensor([[1.0], [-1.0]]), torch.ones(2, 1))},
+        ),
+        ("positives: Pairs.rows tensor of integers", {**three(2), "positives": Pairs([0], [1])}),  # type: ignore[arg-type]
         ("symmetric: needs keys", {"q": torch.ones(4, 2), "positives": ("paired", 2), "symmetric": True}),
         (
             "symmetric: keys of the batch in the denominator",
@@ -575,9 +731,12 @@ def three(*shape: int) -> dict[str, Any]:
         ("temperature: a positive", {**three(3), "temperature": math.nan}),
         ("temperature: a positive", {**three(3), "temperature": math.inf}),
         ("temperature: a positive", {**three(3), "temperature": "0.1"}),
-        ("temperature: positive values expected, got -1", {**three(3), "temperature": torch.tensor(-1.0)}),
         (
-            "temperature: positive values expected, got nan",
+            "temperature: finite positive values expected, got -1",
+            {**three(3), "temperature": torch.tensor(-1.0)},
+        ),
+        (
+            "temperature: finite positive values expected, got nan",
             {**three(3), "temperature": torch.tensor(math.nan)},
         ),
         ("temperature: one value or (3,) expected", {**three(3), "temperature": torch.ones(2)}),

@@ -197,12 +197,20 @@ def test_a_learned_temperature_is_trained_and_bounded() -> None:
     with torch.no_grad():
         cold.log_scale.add_(3)
     assert cold().item() == pytest.approx(0.01)
+    cold().neg().backward()  # and comes back when the loss wants it warmer
+    torch.optim.SGD(cold.parameters(), lr=10.0).step()
+    assert cold().item() > 0.0105
 
 
 def test_modules_show_and_hand_over_their_settings() -> None:
     assert repr(DCLW(0.2, sigma=0.3)) == "DCLW(temperature=0.2, backend='auto', sigma=0.3)"
     assert SupCon().config == {"temperature": 0.1, "backend": "auto", "base_temperature": None}
     assert "LearnableTemperature" in repr(InfoNCE(LearnableTemperature()))
+
+
+class PerRow(torch.nn.Module):
+    def forward(self) -> Tensor:
+        return torch.ones(4)
 
 
 @pytest.mark.parametrize(
@@ -217,6 +225,14 @@ def test_modules_show_and_hand_over_their_settings() -> None:
         (
             lambda: NTXent()(torch.ones(2, 3), torch.ones(2, 3), torch.ones(1, 3)),
             "view 3: shape (2, 3) expected",
+        ),
+        (
+            lambda: SupCon(PerRow(), base_temperature=0.1)(torch.ones(4, 2), torch.zeros(4).long()),
+            "temperature: one",
+        ),
+        (
+            lambda: DCLW(PerRow())(torch.ones(2, 2), torch.ones(2, 2)),
+            "temperature: one value expected by DCLW",
         ),
         (lambda: DCL()(torch.ones(1, 3), torch.ones(1, 3)), "denominator: at least one row"),
     ],

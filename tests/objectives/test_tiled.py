@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from nearfar.objectives import contrast, gemm
+from nearfar.objectives import contrast, gemm, tiles
 from nearfar.objectives import denominator as rules
 from nearfar.objectives.denominator import Block, Rule
 from nearfar.objectives.dense import dense_log_sum_exp
@@ -109,6 +110,46 @@ def test_blocks_of_other_ids_are_skipped_after_sorting() -> None:
     # Eight ids of eight rows: after sorting, only the tiles on the diagonal have anything to do.
     assert len(rule.seen) == 36
     assert sum(answer is not False for answer in rule.seen) == 8
+
+
+@pytest.mark.parametrize("positives", ["paired", ("next", 3)])
+def test_positives_do_not_keep_other_blocks_alive(positives: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A denominator of one id, and a positive that stays in it: two tiles a row of tiles at most."""
+    computed: list[Block] = []
+    call = tiles.Logits.__call__
+
+    def count(self: tiles.Logits, block: Block, *operands: Tensor) -> Tensor:
+        computed.append(block)
+        return call(self, block, *operands)
+
+    monkeypatch.setattr(tiles.Logits, "__call__", count)
+    monkeypatch.setattr(tiles, "CPU_EDGE", 8)
+    ids = torch.arange(64).roll(5) % 8
+    q, k = draw(64, 4), draw(64, 4, seed=1)
+    loss = contrast(q, k, positives=positives, denominator=rules.OnlySame(ids, ids), backend="tiled")
+    assert 8 <= len(computed) < 64
+    dense = contrast(q, k, positives=positives, denominator=rules.OnlySame(ids, ids), backend="dense")
+    assert loss.item() == pytest.approx(dense.item())
+
+
+def test_class_sums_of_many_problems_stay_small() -> None:
+    """Labels that differ between problems: as many class sums as there are classes, not problems times that."""
+    largest = 0
+
+    class Largest(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            for x in out if isinstance(out, tuple | list) else (out,):
+                if isinstance(x, Tensor):
+                    largest = max(largest, x.numel())
+            return out
+
+    q = draw(64, 16, 8, dtype=torch.float32)
+    labels = torch.arange(64 * 16).reshape(64, 16) // 2
+    with Largest():  # type: ignore[no-untyped-call]
+        contrast(q, positives=labels, backend="tiled").backward()
+    assert largest <= 64 * 16 * 16  # the logits of all problems, in one tile
 
 
 def test_few_tiles_need_a_mask() -> None:

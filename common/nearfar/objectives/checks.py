@@ -48,15 +48,20 @@ def check_temperature(temperature: object, rows: torch.Size | None = None) -> No
         ValueError: If it is anything else.
     """
     if not isinstance(temperature, Tensor):
-        if not isinstance(temperature, int | float) or not 0 < temperature < float("inf"):
+        number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+        if not (number and 0 < temperature < float("inf")):  # type: ignore[operator]
             raise ValueError(f"temperature: a positive number expected, got {temperature!r}")
         return
     shapes = [] if rows is None else [tuple(rows[-1:]), tuple(rows)]
     if temperature.numel() != 1 and temperature.shape not in shapes:
         expected = " or ".join(["one value", *map(str, dict.fromkeys(shapes))])
         raise ValueError(f"temperature: {expected} expected, got shape {tuple(temperature.shape)}")
-    if temperature.device.type == "cpu" and not bool((temperature > 0).all()):
-        raise ValueError(f"temperature: positive values expected, got {temperature.min().item()}")
+    if temperature.device.type == "cpu":
+        right = (temperature > 0) & temperature.isfinite()
+        if not bool(right.all()):
+            raise ValueError(
+                f"temperature: finite positive values expected, got {temperature[~right].flatten()[0].item()}"
+            )
 
 
 def check_vector(name: str, x: object, lead: torch.Size, size: int, *, lowest: float) -> None:

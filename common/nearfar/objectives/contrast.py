@@ -26,13 +26,12 @@ from nearfar.objectives.direction import reduce
 from nearfar.objectives.logsumexp import BACKENDS, Backend
 from nearfar.objectives.positives import Positives
 from nearfar.objectives.problem import Problem
+from nearfar.objectives.queue import KeyQueue
 from nearfar.objectives.similarity import SIMILARITIES, Comparison, Similarity
 from nearfar.objectives.stats import ContrastStats
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
-
-    from nearfar.objectives.queue import KeyQueue
 
 Temperature: TypeAlias = float | Tensor | nn.Module
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
@@ -99,8 +98,8 @@ def contrast(
               label has no positive.
             - :class:`Pairs`, :class:`Soft`, or a matrix of weights ``(N, M)``.
         denominator: Keys a row is compared with, a rule of :mod:`nearfar.objectives.denominator` or several
-            combined with ``&``. ``None``: all keys, but for the row itself in self-contrast, and with a ``queue``
-            none of the batch (``Nothing()``, MoCo). Positives stay in whatever the rule says about them, unless
+            combined with ``&``. ``None``: all keys, and with a ``queue`` none of the batch (``Nothing()``, MoCo).
+            In self-contrast the row itself is never among them. Positives stay in whatever the rule says about them, unless
             ``include_positive=False``.
         temperature: Positive number, tensor (scalar or one a row, ``(N,)``), or a module that returns one.
             Tensors receive exact gradients.
@@ -147,7 +146,15 @@ def contrast(
     check_choice("reduction", reduction, get_args(Reduction))
     check_choice("on_empty", on_empty, get_args(OnEmpty))
     check_choice("backend", backend, BACKENDS)
-    _check_tensors(q, k, tau, extra_negatives, queue, key_log_weight, row_weight)
+    _check_tensors(
+        q,
+        k,
+        temperature=tau,
+        extra_negatives=extra_negatives,
+        queue=queue,
+        key_log_weight=key_log_weight,
+        row_weight=row_weight,
+    )
     _check_combination(q, k, symmetric=symmetric, reduction=reduction, row_weight=row_weight, group=group)
     with torch.autocast(q.device.type, enabled=False):
         problem = Problem.of(
@@ -159,6 +166,7 @@ def contrast(
             symmetric=symmetric,
             include_positive=include_positive,
             key_log_weight=key_log_weight,
+            row_weight=row_weight,
             extra_negatives=extra_negatives,
             queue=queue,
             group=group,
@@ -167,8 +175,7 @@ def contrast(
         if on_empty == "raise":
             for direction in directions:
                 direction.check_not_empty(problem.ranks)
-        weight = None if row_weight is None else row_weight.to(directions[0].lse).reshape(-1, q.shape[-2])
-        loss = reduce(directions, weight, reduction, problem.ranks)
+        loss = reduce(directions, reduction, problem.ranks)
         if reduction == "none":
             loss = loss.reshape(q.shape[:-1])
         return (loss, problem.stats(directions[0], q.shape[:-1])) if return_stats else loss
@@ -185,6 +192,7 @@ def _scale(temperature: float | Tensor, q: Tensor) -> float | Tensor:
 def _check_tensors(
     q: Tensor,
     k: Tensor | None,
+    *,
     temperature: float | Tensor,
     extra_negatives: Tensor | None,
     queue: KeyQueue | None,
@@ -205,11 +213,17 @@ def _check_tensors(
     check_temperature(temperature, q.shape[:-1])
     if extra_negatives is not None:
         check_features("extra_negatives", extra_negatives, like=q, shape="(R, d) or (..., N, R, d)")
+        if extra_negatives.shape[-2] == 0:
+            raise ValueError(
+                f"extra_negatives: at least one expected, got shape {tuple(extra_negatives.shape)}"
+            )
         if extra_negatives.dim() != 2 and extra_negatives.shape[:-2] != q.shape[:-1]:
             raise ValueError(
                 f"extra_negatives: (R, d) or {(*q.shape[:-1], 'R', q.shape[-1])} expected, got shape "
                 f"{tuple(extra_negatives.shape)}"
             )
+    if queue is not None and not isinstance(queue, KeyQueue):
+        raise ValueError(f"queue: a KeyQueue expected, got {type(queue).__name__}")
     if queue is not None and queue.keys.shape[-1] != q.shape[-1]:
         raise ValueError(f"queue: keys with {q.shape[-1]} features expected, got {queue.keys.shape[-1]}")
     if key_log_weight is not None:

@@ -19,17 +19,20 @@ class Direction:
         logit: Mean logit of the positives, shape ``(B, N)``.
         weight: Their total weight, 0 for none, shape ``(B, N)`` or broadcastable.
         certain: Whether every row is known to have a positive, and it in the denominator.
+        row_weight: Weight of every row in the mean, shape ``(B, N)`` or broadcastable; ``None`` for ones.
     """
 
     lse: Tensor
     logit: Tensor
     weight: Tensor
     certain: bool
+    row_weight: Tensor | None = None
 
     @property
     def counts(self) -> Tensor:
-        """Which rows have a positive and a denominator, shape ``(B, N)``."""
-        return (self.weight > 0) & (self.lse > -torch.inf)
+        """Which rows have a positive, a denominator and a weight, shape ``(B, N)``."""
+        counts = (self.weight > 0) & (self.lse > -torch.inf)
+        return counts if self.row_weight is None else counts & (self.row_weight > 0)
 
     def losses(self) -> Tensor:
         """Loss of every row, 0 for those that do not count, shape ``(B, N)``."""
@@ -45,45 +48,52 @@ class Direction:
         Raises:
             ValueError: If no row counts.
         """
-        if self.certain or bool(ranks.total(self.counts.sum())):
+        if (self.certain and self.row_weight is None) or bool(ranks.total(self.counts.sum())):
             return
         if not bool(ranks.total((self.weight > 0).sum())):
             raise ValueError(
                 "positives: at least one row with a positive expected, got none; on_empty='zero' allows it"
             )
+        if self.row_weight is not None and not bool(ranks.total((self.row_weight > 0).sum())):
+            raise ValueError("row_weight: at least one positive weight expected, got none")
         raise ValueError(
             "denominator: at least one row with a positive and a key in its denominator expected, got none; "
             "on_empty='zero' allows it"
         )
 
 
-def reduce(directions: list[Direction], row_weight: Tensor | None, reduction: str, ranks: Ranks) -> Tensor:
+def reduce(directions: list[Direction], reduction: str, ranks: Ranks) -> Tensor:
     """The average of the directions, each reduced over its rows.
 
     Args:
         directions: One or two.
-        row_weight: Shape ``(B, N)`` or broadcastable.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         ranks: Whose rows are one batch.
 
     Returns:
         Scalar or ``(B, N)``.
     """
-    parts = []
-    for direction in directions:
-        losses = direction.losses()
-        if reduction == "none":
-            parts.append(losses if row_weight is None else losses * row_weight)
-            continue
-        weight = torch.ones_like(losses) if row_weight is None else row_weight.expand_as(losses)
-        if not direction.certain:
-            weight = weight * direction.counts
-        part = (weight * losses).sum()
-        parts.append(
-            part / ranks.total(weight.sum()).clamp(min=_tiny(losses)) if reduction == "mean" else part
-        )
+    parts = [_reduced(direction, reduction, ranks) for direction in directions]
     loss = torch.stack(parts).mean(0)
     return loss if reduction == "none" else ranks.loss(loss)
+
+
+def _reduced(direction: Direction, reduction: str, ranks: Ranks) -> Tensor:
+    losses, weight = direction.losses(), direction.row_weight
+    if reduction == "none":
+        return losses if weight is None else losses * weight
+    weight = torch.ones_like(losses) if weight is None else weight.expand_as(losses)
+    if not direction.certain:
+        weight = weight * direction.counts
+    part = (weight * losses).sum()
+    if reduction == "sum":
+        return part
+    # A sum of weights is 0 only where all losses are.
+    total = ranks.total(weight.sum()).clamp(min=torch.finfo(losses.dtype).tiny)
+    part = part / total
+    if weight.requires_grad:  # the quotient's other half, by way of the mean of all processes
+        part = part - ranks.total(part) * (weight.sum() - weight.sum().detach()) / total
+    return part
 
 
 def log_add(x: Tensor, y: Tensor) -> Tensor:
@@ -96,8 +106,3 @@ def log_add(x: Tensor, y: Tensor) -> Tensor:
     empty = (x == -torch.inf) & (y == -torch.inf)
     total = torch.logaddexp(x.masked_fill(empty, 0), y.masked_fill(empty, 0))
     return total.masked_fill(empty, -torch.inf)
-
-
-def _tiny(like: Tensor) -> float:
-    # A sum of weights is 0 only where all losses are.
-    return torch.finfo(like.dtype).tiny

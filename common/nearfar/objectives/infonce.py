@@ -49,7 +49,6 @@ class InfoNCE(SoftmaxObjective):
         group: ProcessGroup | None = None,
     ) -> None:
         super().__init__(temperature, backend, group, symmetric=symmetric, similarity=similarity)
-        self.symmetric, self.similarity = symmetric, similarity
 
     def forward(self, q: Tensor, k: Tensor, queue: KeyQueue | None = None) -> Tensor:
         """Scalar loss.
@@ -59,4 +58,5 @@ class InfoNCE(SoftmaxObjective):
             k: Keys, same shape as ``q``; row i belongs to row i of ``q``.
             queue: Negatives in place of the other keys of the batch.
         """
-        return self._contrast(q, k, queue=queue, symmetric=self.symmetric, similarity=self.similarity)
+        symmetric, similarity = self.config["symmetric"], self.config["similarity"]
+        return self._contrast(q, k, queue=queue, symmetric=symmetric, similarity=similarity)

@@ -11,9 +11,9 @@ from nearfar.objectives.dense import dense_log_sum_exp
 from nearfar.objectives.tiled import tiled_log_sum_exp
 from nearfar.objectives.tiles import Order
 
-Backend: TypeAlias = Literal["auto", "dense", "tiled"]
+Backend: TypeAlias = Literal["auto", "dense", "tiled", "triton"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
-# Below this many logits a problem the overhead of tiles shows (measured on one core, d = 128).
+# Below this many logits, of all problems together, the overhead of tiles shows (measured on one core, d = 128).
 DENSE_LOGITS = 192 * 192
 
 
@@ -38,10 +38,23 @@ def log_sum_exp(
 
     Returns:
         Shapes ``(B, N)`` and ``(B, M)``, minus infinity where nothing counts.
+
+    Raises:
+        ValueError: If ``backend`` is ``"triton"`` where that cannot be used, saying why.
     """
     other = a if k is None else k
-    if backend == "auto":
-        backend = "dense" if len(a) * a.shape[1] * other.shape[1] <= DENSE_LOGITS else "tiled"
+    if backend == "auto" and len(a) * a.shape[1] * other.shape[1] <= DENSE_LOGITS:
+        backend = "dense"
     if backend == "dense":
         return dense_log_sum_exp(a, other, rule, columns=columns, order=order or Order())
+    if backend != "tiled":
+        # Here, since which rules the kernels know includes those of positives, which build on this module.
+        from nearfar.objectives.fused import fused_log_sum_exp
+        from nearfar.objectives.parity import obstacle
+
+        reason = obstacle(a, rule)
+        if reason is None:
+            return fused_log_sum_exp(a, k, rule, columns=columns, order=order)
+        if backend == "triton":
+            raise ValueError(f"backend: 'triton' cannot be used, {reason}")
     return tiled_log_sum_exp(a, k, rule, columns=columns, order=order)

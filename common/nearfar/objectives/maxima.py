@@ -27,7 +27,7 @@ def row_maxima(a: Tensor, k: Tensor, rule: Rule, order: Order | None = None) -> 
     best = a.new_full(shape, -torch.inf)
     count = torch.zeros(shape, dtype=torch.int64, device=a.device)
     tiling = Tiling.choose((*shape, k.shape[1]), a.device)
-    logits_of = Logits(a, rule, tiling, order or Order())
+    logits_of = Logits(a, rule, tiling, order or Order(), weighted=False)
     with fast_gemm(a, tiling.rows):
         for problems in chunks(len(a), tiling):
             for rows in spans(a.shape[1], tiling.rows):

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from nearfar.objectives.denominator import (
-    All,
-    Nothing,
-    NotPositive,
-    NotSelf,
-    Rule,
-    has_part,
-    with_positives,
-)
+from nearfar.objectives.denominator import All, Nothing, NotPositive, NotSelf, Rule
+from nearfar.objectives.denominator.combine import has_part, with_positives
 from nearfar.objectives.direction import Direction, log_add
 from nearfar.objectives.logsumexp import Backend, log_sum_exp
 from nearfar.objectives.maxima import beats, row_maxima
@@ -47,6 +40,7 @@ class Problem:
         include_positive: Whether positives belong to the denominator.
         itself: Whether rows are contrasted with themselves.
         ranks: Who holds which rows and keys.
+        row_weight: Weight of every row in the mean, shape ``(B or 1, N)``; ``None`` for ones.
         outside: Keys from outside the batch with the rule for them: operands ``(B, R, d)``, or ``(B, N, R, d)`` for
             every row's own, each beside the left operand they are compared with.
     """
@@ -60,6 +54,7 @@ class Problem:
     include_positive: bool
     itself: bool
     ranks: Ranks
+    row_weight: Tensor | None
     outside: tuple[tuple[Tensor, Tensor, Rule], ...]
 
     @classmethod
@@ -74,6 +69,7 @@ class Problem:
         symmetric: bool,
         include_positive: bool,
         key_log_weight: Tensor | None,
+        row_weight: Tensor | None,
         extra_negatives: Tensor | None,
         queue: KeyQueue | None,
         group: ProcessGroup | None,
@@ -89,6 +85,7 @@ class Problem:
             symmetric: As of ``contrast``.
             include_positive: As of ``contrast``.
             key_log_weight: Shape ``(M,)`` or ``(..., M)``.
+            row_weight: Shape ``(N,)`` or ``(..., N)``.
             extra_negatives: Shape ``(R, d)`` or ``(..., N, R, d)``.
             queue: As of ``contrast``.
             group: As of ``contrast``.
@@ -100,7 +97,14 @@ class Problem:
         to_rows, to_keys = resolve(positives, q.shape[:-2], num_rows, num_keys, itself=itself)
         if denominator is None:
             denominator = Nothing() if queue is not None else NotSelf() if itself else All()
-        denominator.check(num_rows, num_keys)
+        if not isinstance(denominator, Rule):
+            raise ValueError(
+                "denominator: a rule of nearfar.objectives.denominator, such as NotSelf(), expected, got "
+                f"{denominator!r}"
+            )
+        denominator.check(q.shape[:-2], num_rows, num_keys)
+        if itself:
+            denominator = NotSelf() & denominator
         if symmetric and has_part(denominator, Nothing):
             raise ValueError(
                 "symmetric: keys of the batch in the denominator expected, got Nothing()"
@@ -110,7 +114,9 @@ class Problem:
         if ranks.group is not None:
             denominator = denominator.gathered(ranks.gather_rows, ranks.gather_keys)
 
-        flat = _flattened(q)
+        flat, flat_k = _flattened(q), None if k is None else _flattened(k)
+        if comparison.similarity == "neg_sqdist":
+            comparison = replace(comparison, centre=ranks.mean_key(flat if flat_k is None else flat_k))
         shared = comparison.both(flat) if itself else None
         if shared is not None:
             anchors = keys = shared
@@ -134,6 +140,7 @@ class Problem:
             include_positive and not has_part(denominator, NotPositive),
             itself,
             ranks,
+            None if row_weight is None else row_weight.to(flat).reshape(-1, num_rows),
             outside,
         )
 
@@ -146,7 +153,8 @@ class Problem:
         """
         logit, weight = self.to_rows.logit(self.anchors, self.keys if self.to_rows.local else self.all_keys)
         key_lse = None
-        if has_part(self.denominator, Nothing) and (self.to_rows.single or not self.include_positive):
+        alone = self.to_rows.single and not self.denominator.weighted
+        if has_part(self.denominator, Nothing) and (alone or not self.include_positive):
             # Of the batch at most the positive itself.
             lse = torch.where((weight > 0) & self.include_positive, logit, -torch.inf)
         else:
@@ -160,17 +168,17 @@ class Problem:
             )
         for left, right, rule in self.outside:
             if right.dim() == 3:
-                more, _ = log_sum_exp(left, right, rule, backend=backend)
+                more = log_sum_exp(left, right, rule, backend=backend)[0].reshape_as(lse)
             else:
                 more = torch.einsum("bnd,bnrd->bnr", left, right).logsumexp(-1)
             lse = log_add(lse, more)
-        directions = [Direction(lse, logit, weight, self.include_positive and self.to_rows.always)]
+        certain = self.include_positive and self.to_rows.always
+        directions = [Direction(lse, logit, weight, certain, self.row_weight)]
         if key_lse is not None:
             rows = self.anchors if self.to_keys.local else self.ranks.transposed().gather(self.anchors)
             logit, weight = self.to_keys.logit(self.keys, rows)
-            directions.append(
-                Direction(key_lse, logit, weight, self.include_positive and self.to_keys.always)
-            )
+            certain = self.include_positive and self.to_keys.always
+            directions.append(Direction(key_lse, logit, weight, certain, self.row_weight))
         return directions
 
     def stats(self, direction: Direction, shape: torch.Size) -> ContrastStats:
@@ -187,7 +195,7 @@ class Problem:
             size = row_maxima(self.anchors, self.all_keys, rule, order)[1]
         for left, right, rule in self.outside:
             if right.dim() == 3:
-                more, count = row_maxima(left, right, rule)
+                more, count = (x.reshape_as(size) for x in row_maxima(left, right, rule))
             else:
                 more = torch.einsum("bnd,bnrd->bnr", left, right).amax(-1)
                 count = torch.full_like(size, right.shape[-2])
@@ -216,7 +224,8 @@ def _outside(
         keys = comparison.keys(queue.keys.detach().to(left)[None])
         yield left, keys.expand(len(left), -1, -1), denominator.for_other_keys(queue.ids)
     if extra is not None and extra.dim() == 2:
-        yield left, comparison.keys(extra.to(left.dtype)[None]).expand(len(left), -1, -1), All()
+        # The same keys for all problems: one problem of all their rows.
+        yield left.flatten(0, 1)[None], comparison.keys(extra.to(left.dtype)[None]), All()
     elif extra is not None:
         own = comparison.keys(
             extra.to(left.dtype).flatten(0, -4) if extra.dim() > 3 else extra.to(left.dtype)[None]

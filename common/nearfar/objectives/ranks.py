@@ -117,11 +117,22 @@ class Ranks:
         """What all processes have for their keys, without gradient; Args as :meth:`gather_rows`."""
         return self.transposed().gather_rows(values)
 
+    def mean_key(self, keys: Tensor) -> Tensor:
+        """Mean of the keys of all processes, without gradient.
+
+        Args:
+            keys: Those of this process, shape ``(B, M, d)``.
+
+        Returns:
+            Shape ``(B, 1, d)``.
+        """
+        return self.total(keys.sum(-2, keepdim=True)) / sum(self.keys)
+
     def total(self, value: Tensor) -> Tensor:
         """Sum over the processes, without gradient.
 
         Args:
-            value: A scalar.
+            value: A scalar, or any other shape that is the same everywhere.
         """
         if self.group is None:
             return value.detach()

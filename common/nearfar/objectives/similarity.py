@@ -17,12 +17,12 @@ Similarity: TypeAlias = Literal["cosine", "dot", "neg_sqdist"]
 SIMILARITIES: tuple[str, ...] = get_args(Similarity)
 
 
-def smooth_normalize(x: Tensor, eps: float = 1e-12, factor: float | Tensor = 1.0) -> Tensor:
+def smooth_normalize(x: Tensor, eps: float = 1e-24, factor: float | Tensor = 1.0) -> Tensor:
     """Rows scaled to unit length; a zero row stays zero and its gradient stays bounded.
 
     Args:
         x: Shape ``(..., d)``.
-        eps: Added to the squared length; at 1e-12 a unit row is changed by half of that.
+        eps: Added to the squared length: only rows about as short as its root, 1e-12, are changed.
         factor: Length to give the rows instead of one, a number or shape ``(..., 1)``.
     """
     return x * (torch.rsqrt(x.square().sum(-1, keepdim=True) + eps) * factor)
@@ -36,11 +36,14 @@ class Comparison:
         similarity: ``"cosine"``, ``"dot"``, or ``"neg_sqdist"`` for the negative squared distance.
         scale: 1 / temperature: a number, a scalar tensor or one value a row, ``(..., N, 1)``.
         biased: Whether keys bring a log-weight of their own.
+        centre: What is subtracted from anchors and keys before squared distances, which do not change but are
+            then differences of smaller numbers; shape ``(B, 1, d)``.
     """
 
     similarity: Similarity
     scale: float | Tensor
     biased: bool = False
+    centre: Tensor | None = None
 
     def both(self, x: Tensor) -> Tensor | None:
         """One operand for both sides of a self-contrast, or ``None`` where the two sides differ.
@@ -71,6 +74,7 @@ class Comparison:
         elif self.similarity == "dot":
             columns = [q * self.scale]
         else:
+            q = self._centred(q)
             length = q.square().sum(-1, keepdim=True)
             ones = torch.ones_like(length)
             columns = [2 * self.scale * q, -self.scale * length, -self.scale * ones]
@@ -93,6 +97,7 @@ class Comparison:
         elif self.similarity == "dot":
             columns = [k]
         else:
+            k = self._centred(k)
             length = k.square().sum(-1, keepdim=True)
             columns = [k, torch.ones_like(length), length]
         if self.biased:
@@ -100,3 +105,8 @@ class Comparison:
             bias = torch.zeros_like(one) if log_weight is None else log_weight[..., None].expand_as(one)
             columns.append(bias)
         return torch.cat(columns, -1) if len(columns) > 1 else columns[0]
+
+    def _centred(self, x: Tensor) -> Tensor:
+        if self.centre is None:
+            return x
+        return x - (self.centre if x.dim() == 3 else self.centre[:, None])

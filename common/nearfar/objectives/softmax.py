@@ -44,4 +44,8 @@ class SoftmaxObjective(Objective):
     def _current_temperature(self) -> float | Tensor:
         temperature = self.temperature
         current: float | Tensor = temperature() if isinstance(temperature, nn.Module) else temperature
+        if isinstance(current, Tensor) and current.numel() != 1:
+            raise ValueError(
+                f"temperature: one value expected by {type(self).__name__}, got shape {tuple(current.shape)}"
+            )
         return current

@@ -13,9 +13,12 @@ from nearfar.objectives.views import check_positive
 class LearnableTemperature(nn.Module):
     """exp(-s) for a learned s, so that steps are relative; not below ``lowest``.
 
+    A step beyond the bound is taken back in the next call, as CLIP does after each step, so the gradient there is
+    that of the bound and can lead away from it.
+
     Args:
         initial: First temperature; CLIP's is 0.07.
-        lowest: Smallest temperature, 0.01 for CLIP's largest scale of 100. There the gradient is zero.
+        lowest: Smallest temperature, 0.01 for CLIP's largest scale of 100.
 
     Raises:
         ValueError: If ``initial`` is below ``lowest``.
@@ -35,7 +38,9 @@ class LearnableTemperature(nn.Module):
 
     def forward(self) -> Tensor:
         """The temperature, a scalar."""
-        return torch.exp(-self.log_scale.clamp(max=-math.log(self.lowest)))
+        with torch.no_grad():
+            self.log_scale.clamp_(max=-math.log(self.lowest))
+        return torch.exp(-self.log_scale)
 
     def extra_repr(self) -> str:
         """What ``repr`` shows between the brackets."""

@@ -21,8 +21,9 @@ LOG2E, LN2 = 1 / math.log(2), math.log(2)
 # A tile of this edge and its copy stay in the second-level cache of one core; on a GPU larger tiles keep
 # the processors busy.
 CPU_EDGE, GPU_EDGE = 768, 4096
-# |base-2 logits| up to this need no shift: 2^100 times the number of keys is far from overflow.
-UNSHIFTED = {torch.float32: 100.0, torch.float64: 900.0}
+# |base-2 logits| up to this, of operands up to that long, need no shift: powers of two times an operand, summed
+# over the keys, are far from overflow, and a gradient divided by such a sum is far from underflow.
+UNSHIFTED, LONGEST = {torch.float32: 60.0, torch.float64: 600.0}, 1e9
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,14 @@ class Logits:
         rule: Which keys count, and their log-weights.
         tiling: Size of the tiles.
         order: Order of rows and keys.
+        weighted: Whether to add the rule's log-weights.
     """
 
-    def __init__(self, like: Tensor, rule: Rule, tiling: Tiling, order: Order) -> None:
+    def __init__(
+        self, like: Tensor, rule: Rule, tiling: Tiling, order: Order, *, weighted: bool = True
+    ) -> None:
         self.rule, self.order, self.device = rule, order, like.device
+        self.weighted = weighted and rule.weighted
         self.buffer = like.new_empty(tiling.problems * tiling.rows * tiling.keys)
         self.spare: Tensor | None = None
 
@@ -118,7 +123,7 @@ class Logits:
         shape = (left.shape[0], left.shape[1], right.shape[1])
         logits = self.buffer[: math.prod(shape)].view(shape)
         torch.bmm(left, right.mT, out=logits)
-        weight = self.rule.log_weight(block) if self.rule.weighted else None
+        weight = self.rule.log_weight(block) if self.weighted else None
         return logits if weight is None else logits.add_(weight.to(logits), alpha=LOG2E)
 
     def scratch(self, shape: torch.Size) -> Tensor:
@@ -259,4 +264,4 @@ def unshifted(left: Tensor, right: Tensor) -> bool:
     if left.device.type != "cpu":
         return False
     longest: list[float] = [torch.linalg.vector_norm(x, dim=-1).amax().item() for x in (left, right)]
-    return math.prod(longest) * LOG2E <= UNSHIFTED[left.dtype]
+    return math.prod(longest) * LOG2E <= UNSHIFTED[left.dtype] and max(longest) <= LONGEST

@@ -1,0 +1,93 @@
+"""Positives that carry the same label; their sum is a class sum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nearfar.objectives.denominator import Block, Rule
+from nearfar.objectives.positives.resolved import Resolved, mean_logit, own_rows
+from nearfar.objectives.ranks import Ranks
+
+
+@dataclass(frozen=True, eq=False)
+class SameLabel(Rule):
+    """Equal labels, not negative; in self-contrast not the row itself."""
+
+    q_labels: Tensor
+    k_labels: Tensor
+    itself: bool
+
+    @property
+    def symmetric(self) -> bool:
+        return self.itself
+
+    def keep(self, block: Block) -> Tensor | bool:
+        rows, keys = block.of_rows(self.q_labels), block.of_keys(self.k_labels)
+        if not rows.is_cuda and (rows.amax() < keys.amin() or keys.amax() < rows.amin()):
+            return False
+        same = (rows[..., :, None] == keys[..., None, :]) & (rows >= 0)[..., :, None]
+        return same & (block.row_index != block.key_index) if self.itself else same
+
+
+@dataclass(frozen=True, eq=False)
+class _Labels:
+    q_labels: Tensor
+    k_labels: Tensor
+    itself: bool
+    first: int = 0  # position of the first row among the keys, where rows are keys
+    always = single = local = False
+
+    @property
+    def rule(self) -> Rule:
+        return SameLabel(self.q_labels, self.k_labels, self.itself)
+
+    def gathered(self, ranks: Ranks) -> Resolved:
+        if ranks.group is None:
+            return self
+        q_labels = ranks.gather_rows(self.q_labels)
+        k_labels = q_labels if self.itself else ranks.gather_keys(self.k_labels)
+        return _Labels(q_labels, k_labels, self.itself, ranks.own_rows.start)
+
+    def logit(self, a: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        q_labels = self.q_labels[..., own_rows(self.first, a)].to(a.device).expand(a.shape[:-1])
+        k_labels = self.k_labels.to(a.device).expand(k.shape[:-1])
+        classes, index = torch.unique(torch.cat([q_labels, k_labels], -1), return_inverse=True)
+        if len(a) > 1:  # problems of a batch have class sums of their own
+            problem = torch.arange(len(a), device=a.device)[:, None]
+            classes, index = torch.unique(index + len(classes) * problem, return_inverse=True)
+        row_class, key_class = index.split([a.shape[-2], k.shape[-2]], -1)
+        labelled, size = (k_labels >= 0).to(a.dtype), len(classes)
+        sums = a.new_zeros(size, k.shape[-1])
+        sums = sums.index_add(0, key_class.flatten(), (k * labelled[..., None]).flatten(0, 1))
+        counts = a.new_zeros(size).index_add(0, key_class.flatten(), labelled.flatten())
+        target, weight = sums[row_class], counts[row_class]
+        if self.itself:
+            target, weight = target - k[:, own_rows(self.first, a)], weight - 1
+        weight = (weight * (q_labels >= 0)).clamp(min=0)
+        return mean_logit(a, target, weight), weight
+
+
+def labels_of(
+    q_labels: Tensor, k_labels: Tensor, lead: torch.Size, num_rows: int, num_keys: int, *, itself: bool
+) -> tuple[Resolved, Resolved]:
+    """Rows and keys with equal labels; Args as of ``resolve``, shapes ``(..., N)`` and ``(..., M)``.
+
+    Raises:
+        ValueError: If a shape or dtype does not fit.
+    """
+    for labels, size in ((q_labels, num_rows), (k_labels, num_keys)):
+        fits = labels.shape in ((size,), (*lead, size))
+        if labels.is_floating_point() or labels.dtype == torch.bool or not fits:
+            raise ValueError(
+                f"positives: integer labels of shape {(*lead, size)} expected, got {labels.dtype} of shape "
+                f"{tuple(labels.shape)}"
+            )
+    if itself and q_labels is not k_labels:
+        raise ValueError(
+            "positives: one tensor of labels expected where q is contrasted with itself, got two"
+        )
+    flat_q, flat_k = (x.flatten(0, -2) if x.dim() > 1 else x for x in (q_labels, k_labels))
+    return _Labels(flat_q, flat_k, itself), _Labels(flat_k, flat_q, itself)
