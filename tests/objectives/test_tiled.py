@@ -115,12 +115,12 @@ def test_blocks_of_other_ids_are_skipped_after_sorting() -> None:
 @pytest.mark.parametrize("positives", ["paired", ("next", 3)])
 def test_positives_do_not_keep_other_blocks_alive(positives: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A denominator of one id, and a positive that stays in it: two tiles a row of tiles at most."""
-    computed: list[Block] = []
+    computed: list[tiles.Tile] = []
     call = tiles.Logits.__call__
 
-    def count(self: tiles.Logits, block: Block, *operands: Tensor) -> Tensor:
-        computed.append(block)
-        return call(self, block, *operands)
+    def count(self: tiles.Logits, tile: tiles.Tile, *operands: Tensor) -> Tensor:
+        computed.append(tile)
+        return call(self, tile, *operands)
 
     monkeypatch.setattr(tiles.Logits, "__call__", count)
     monkeypatch.setattr(tiles, "CPU_EDGE", 8)

@@ -6,6 +6,7 @@ Denominator rules are in :mod:`nearfar.objectives.denominator`.
 from nearfar.objectives.barlow_twins import BarlowTwins
 from nearfar.objectives.byol import BYOL
 from nearfar.objectives.contrast import contrast
+from nearfar.objectives.contrast_stats import ContrastStats
 from nearfar.objectives.dcl import DCL
 from nearfar.objectives.dclw import DCLW
 from nearfar.objectives.infonce import InfoNCE
@@ -14,7 +15,6 @@ from nearfar.objectives.positives import Pairs, Soft
 from nearfar.objectives.queue import KeyQueue
 from nearfar.objectives.siglip import SigLIP
 from nearfar.objectives.simsiam import SimSiam
-from nearfar.objectives.stats import ContrastStats
 from nearfar.objectives.supcon import SupCon
 from nearfar.objectives.temperature import LearnableTemperature
 from nearfar.objectives.vicreg import VICReg

@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nearfar.objectives.checks import check_choice
+from nearfar.objectives.checks import check_choice, check_positive, check_weights
 from nearfar.objectives.objective import Objective
-from nearfar.objectives.views import at_least_float32, check_positive, check_views, check_weights
+from nearfar.objectives.views import at_least_float32, check_views
 
 
 def barlow_twins_loss(

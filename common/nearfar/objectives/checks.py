@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -101,3 +103,37 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """
     if value not in choices:
         raise ValueError(f"{name}: {' or '.join(map(repr, choices))} expected, got {value!r}")
+
+
+def check_weights(**weights: float) -> None:
+    """Raise ValueError unless all are finite and at least zero.
+
+    Args:
+        **weights: Numbers by the name of their argument.
+
+    Raises:
+        ValueError: If one is negative, infinite or not a number.
+
+    Example:
+        >>> check_weights(variance_weight=25.0, covariance_weight=0.0)
+    """
+    for name, weight in weights.items():
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"{name}: a finite number of at least 0 expected, got {weight}")
+
+
+def check_positive(**numbers: float) -> None:
+    """Raise ValueError unless all are finite and above zero.
+
+    Args:
+        **numbers: Numbers by the name of their argument.
+
+    Raises:
+        ValueError: If one is zero, negative, infinite or not a number.
+
+    Example:
+        >>> check_positive(eps=1e-5)
+    """
+    for name, number in numbers.items():
+        if not 0 < number < math.inf:
+            raise ValueError(f"{name}: a finite positive number expected, got {number}")

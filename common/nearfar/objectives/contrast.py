@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from nearfar.objectives.checks import check_choice, check_features, check_temperature, check_vector
+from nearfar.objectives.contrast_stats import ContrastStats
 from nearfar.objectives.denominator import Rule
 from nearfar.objectives.direction import reduce
 from nearfar.objectives.logsumexp import BACKENDS, Backend
@@ -28,7 +29,6 @@ from nearfar.objectives.positives import Positives
 from nearfar.objectives.problem import Problem
 from nearfar.objectives.queue import KeyQueue
 from nearfar.objectives.similarity import SIMILARITIES, Comparison, Similarity
-from nearfar.objectives.stats import ContrastStats
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -99,8 +99,8 @@ def contrast(
             - :class:`Pairs`, :class:`Soft`, or a matrix of weights ``(N, M)``.
         denominator: Keys a row is compared with, a rule of :mod:`nearfar.objectives.denominator` or several
             combined with ``&``. ``None``: all keys, and with a ``queue`` none of the batch (``Nothing()``, MoCo).
-            In self-contrast the row itself is never among them. Positives stay in whatever the rule says about them, unless
-            ``include_positive=False``.
+            In self-contrast the row itself is never among them. Positives stay in whatever the rule says about
+            them, unless ``include_positive=False``.
         temperature: Positive number, tensor (scalar or one a row, ``(N,)``), or a module that returns one.
             Tensors receive exact gradients.
         similarity: ``"cosine"`` normalises the rows, ``"dot"`` does not, ``"neg_sqdist"`` is minus the

@@ -13,19 +13,7 @@ import torch
 from torch import Tensor
 
 from nearfar.objectives.denominator import Rule
-from nearfar.objectives.tiles import (
-    LOG2E,
-    Logits,
-    OnlineSum,
-    Order,
-    Tiling,
-    Upstream,
-    chunks,
-    exponentials,
-    part,
-    spans,
-    two_sided,
-)
+from nearfar.objectives.tiles import Logits, OnlineSum, Order, Tiling, Upstream, grid, two_sided
 
 
 @dataclass(frozen=True)
@@ -61,35 +49,22 @@ def forward(
     over_rows = OnlineSum(a, k.shape[:2], shift=cross.shift) if columns else None
     mean = torch.zeros_like(a) if mean_key else None
     logits_of = Logits(a, cross.rule, cross.tiling, cross.order)
-    for problems in chunks(len(a), cross.tiling):
-        for rows in spans(a.shape[1], cross.tiling.rows):
-            left = part(a, problems, rows) * LOG2E
-            for keys in spans(k.shape[1], cross.tiling.keys):
-                block, keep = logits_of.allowed(problems, rows, keys)
-                if keep is False:
-                    continue
-                right = part(k, problems, keys)
-                logits = logits_of(block, left, right)
-                if cross.shift and keep is not True:
-                    logits.masked_fill_(~torch.as_tensor(keep), -torch.inf)
-                if over_rows is not None and cross.shift:
-                    peak = over_rows.raise_peak(problems, keys, logits, -2)
-                    terms = torch.sub(logits, peak[..., None, :], out=logits_of.scratch(logits.shape))
-                    over_rows.add(problems, keys, terms.exp2_(), -2)
-                if cross.shift:
-                    assert over_keys.peak is not None
-                    before = part(over_keys.peak, problems, rows).clone()
-                    peak = over_keys.raise_peak(problems, rows, logits, -1)
-                    terms = logits.sub_(peak[..., None]).exp2_()
-                    if mean is not None:
-                        part(mean, problems, rows).mul_(torch.exp2(before - peak)[..., None])
-                else:
-                    terms = exponentials(logits, keep)
-                    if over_rows is not None:
-                        over_rows.add(problems, keys, terms, -2)
-                over_keys.add(problems, rows, terms, -1)
-                if mean is not None:
-                    part(mean, problems, rows).baddbmm_(terms, right)
+    for tile in logits_of.visit(len(a), grid(a.shape[1], k.shape[1], cross.tiling)):
+        terms = logits_of(tile, tile.of_rows(a), tile.of_keys(k))
+        if cross.shift:
+            tile.hide(terms, -torch.inf)
+            if over_rows is not None:
+                over_rows.absorb(tile.problems, tile.keys, terms, -2, out=logits_of.scratch(terms.shape))
+            terms, shrunk = over_keys.absorb(tile.problems, tile.rows, terms, -1, out=terms)
+            if mean is not None:
+                tile.of_rows(mean).mul_(shrunk[..., None])
+        else:
+            tile.hide(terms.exp2_(), 0)
+            over_keys.add(tile.problems, tile.rows, terms, -1)
+            if over_rows is not None:
+                over_rows.add(tile.problems, tile.keys, terms, -2)
+        if mean is not None:
+            tile.of_rows(mean).baddbmm_(terms, tile.of_keys(k))
     if mean is not None:
         mean /= torch.where(over_keys.total > 0, over_keys.total, 1)[..., None]
     return over_keys, over_rows, mean
@@ -109,24 +84,17 @@ def backward(
     """
     grad_a, grad_k = torch.zeros_like(a), torch.zeros_like(k)
     logits_of = Logits(a, cross.rule, cross.tiling, cross.order)
-    for problems in chunks(len(a), cross.tiling):
-        for rows in spans(a.shape[1], cross.tiling.rows):
-            left, of_rows = part(a, problems, rows), by_row.part(problems, rows)
-            scaled, weighted = left * LOG2E, left * of_rows.coefficient[..., None]
-            for keys in spans(k.shape[1], cross.tiling.keys):
-                block, keep = logits_of.allowed(problems, rows, keys)
-                if keep is False:
-                    continue
-                right = part(k, problems, keys)
-                weights = logits_of(block, scaled, right)
-                if by_key is not None:
-                    scratch, of_keys = logits_of.scratch(weights.shape), by_key.part(problems, keys)
-                    weights = two_sided(weights, keep, scratch, of_rows, of_keys, shift=cross.shift)
-                    part(grad_k, problems, keys).baddbmm_(weights.mT, left)
-                else:  # a row's coefficient can wait: no pass over the tile for it
-                    if cross.shift:
-                        weights.sub_(of_rows.offset[..., None])
-                    exponentials(weights, keep)
-                    part(grad_k, problems, keys).baddbmm_(weights.mT, weighted)
-                part(grad_a, problems, rows).baddbmm_(weights, right)
+    weighted = a if by_key is not None else a * by_row.coefficient[..., None]
+    for tile in logits_of.visit(len(a), grid(a.shape[1], k.shape[1], cross.tiling)):
+        right = tile.of_keys(k)
+        weights = logits_of(tile, tile.of_rows(a), right)
+        if by_key is not None:
+            scratch = logits_of.scratch(weights.shape)
+            weights = two_sided(tile, weights, scratch, by_row, by_key, shift=cross.shift)
+        else:  # a row's coefficient can wait: no pass over the tile for it
+            if cross.shift:
+                weights.sub_(tile.of_rows(by_row.offset)[..., None])
+            tile.hide(weights.exp2_(), 0)
+        tile.of_keys(grad_k).baddbmm_(weights.mT, tile.of_rows(weighted))
+        tile.of_rows(grad_a).baddbmm_(weights, right)
     return (grad_a.mul_(by_row.coefficient[..., None]) if by_key is None else grad_a), grad_k

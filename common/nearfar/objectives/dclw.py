@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from nearfar.objectives.checks import check_positive
 from nearfar.objectives.contrast import Temperature
 from nearfar.objectives.logsumexp import Backend
 from nearfar.objectives.similarity import smooth_normalize
 from nearfar.objectives.softmax import SoftmaxObjective
-from nearfar.objectives.views import at_least_float32, check_positive, check_views
+from nearfar.objectives.views import at_least_float32, check_views
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nearfar.objectives.denominator import Rule
 from nearfar.objectives.gemm import fast_gemm
-from nearfar.objectives.tiles import LN2, LOG2E, Logits, Order, Tiling, chunks, part, spans
+from nearfar.objectives.tiles import LN2, Logits, Order, Tiling, grid
 
 
 @torch.no_grad()
@@ -29,21 +29,12 @@ def row_maxima(a: Tensor, k: Tensor, rule: Rule, order: Order | None = None) -> 
     tiling = Tiling.choose((*shape, k.shape[1]), a.device)
     logits_of = Logits(a, rule, tiling, order or Order(), weighted=False)
     with fast_gemm(a, tiling.rows):
-        for problems in chunks(len(a), tiling):
-            for rows in spans(a.shape[1], tiling.rows):
-                left = part(a, problems, rows) * LOG2E
-                for keys in spans(k.shape[1], tiling.keys):
-                    block, keep = logits_of.allowed(problems, rows, keys)
-                    if keep is False:
-                        continue
-                    logits = logits_of(block, left, part(k, problems, keys))
-                    if isinstance(keep, Tensor):
-                        logits.masked_fill_(~keep, -torch.inf)
-                        part(count, problems, rows).add_(keep.sum(-1))
-                    else:
-                        part(count, problems, rows).add_(len(keys))
-                    seen = part(best, problems, rows)
-                    seen.copy_(torch.maximum(seen, logits.amax(-1)))
+        for tile in logits_of.visit(len(a), grid(a.shape[1], k.shape[1], tiling)):
+            logits = tile.hide(logits_of(tile, tile.of_rows(a), tile.of_keys(k)), -torch.inf)
+            counted = tile.keep.sum(-1) if isinstance(tile.keep, Tensor) else len(tile.keys)
+            tile.of_rows(count).add_(counted)
+            seen = tile.of_rows(best)
+            seen.copy_(torch.maximum(seen, logits.amax(-1)))
     return best * LN2, count
 
 

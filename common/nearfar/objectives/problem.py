@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from nearfar.objectives.contrast_stats import ContrastStats
 from nearfar.objectives.denominator import All, Nothing, NotPositive, NotSelf, Rule
 from nearfar.objectives.denominator.combine import has_part, with_positives
 from nearfar.objectives.direction import Direction, log_add
@@ -17,7 +18,6 @@ from nearfar.objectives.maxima import beats, row_maxima
 from nearfar.objectives.positives import Positives, Resolved, resolve
 from nearfar.objectives.ranks import Ranks
 from nearfar.objectives.similarity import Comparison
-from nearfar.objectives.stats import ContrastStats
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

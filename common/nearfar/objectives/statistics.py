@@ -11,11 +11,12 @@ import math
 import torch
 from torch import Tensor
 
+from nearfar.objectives.checks import check_positive
 from nearfar.objectives.denominator import NotSelf
 from nearfar.objectives.logsumexp import log_sum_exp
 from nearfar.objectives.maxima import beats, row_maxima
 from nearfar.objectives.similarity import Comparison, smooth_normalize
-from nearfar.objectives.views import at_least_float32, check_positive, check_views
+from nearfar.objectives.views import at_least_float32, check_views
 
 __all__ = [
     "alignment",

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from nearfar.objectives.checks import check_positive
 from nearfar.objectives.contrast import Temperature
 from nearfar.objectives.denominator import Rule
 from nearfar.objectives.logsumexp import Backend
 from nearfar.objectives.softmax import SoftmaxObjective
-from nearfar.objectives.views import check_positive
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TypeAlias
 
 import torch
@@ -67,6 +68,17 @@ class Order:
     keys: Tensor | None = None
 
 
+def grid(num_rows: int, num_keys: int, tiling: Tiling) -> Schedule:
+    """All tiles, row by row.
+
+    Args:
+        num_rows: N.
+        num_keys: M.
+        tiling: Size of the tiles.
+    """
+    return list(product(spans(num_rows, tiling.rows), spans(num_keys, tiling.keys)))
+
+
 def spans(size: int, step: int) -> list[range]:
     """``range(size)`` in pieces of ``step``.
 
@@ -88,6 +100,50 @@ def part(x: Tensor, problems: slice, span: range) -> Tensor:
     return x[problems, span.start : span.stop]
 
 
+@dataclass(frozen=True)
+class Tile:
+    """Where a tile is, and which of its keys count.
+
+    Attributes:
+        problems: Problems of the tile.
+        rows: Its rows.
+        keys: Its keys.
+        block: The same, as rules know it.
+        keep: The rule's answer: ``True`` for all keys, or booleans ``(..., rows, keys)``.
+    """
+
+    problems: slice
+    rows: range
+    keys: range
+    block: Block
+    keep: Tensor | bool
+
+    def of_rows(self, x: Tensor) -> Tensor:
+        """What belongs to the tile's rows.
+
+        Args:
+            x: Shape ``(B, N)`` or ``(B, N, d)``.
+        """
+        return part(x, self.problems, self.rows)
+
+    def of_keys(self, x: Tensor) -> Tensor:
+        """What belongs to the tile's keys.
+
+        Args:
+            x: Shape ``(B, M)`` or ``(B, M, d)``.
+        """
+        return part(x, self.problems, self.keys)
+
+    def hide(self, values: Tensor, fill: float) -> Tensor:
+        """Values in place, with ``fill`` where a key does not count.
+
+        Args:
+            values: Shape ``(problems, rows, keys)``.
+            fill: Replacement.
+        """
+        return values.masked_fill_(~self.keep, fill) if isinstance(self.keep, Tensor) else values
+
+
 class Logits:
     """Computes tiles of base-2 logits into one buffer that is used again for the next.
 
@@ -102,28 +158,38 @@ class Logits:
     def __init__(
         self, like: Tensor, rule: Rule, tiling: Tiling, order: Order, *, weighted: bool = True
     ) -> None:
-        self.rule, self.order, self.device = rule, order, like.device
+        self.rule, self.tiling, self.order, self.device = rule, tiling, order, like.device
         self.weighted = weighted and rule.weighted
         self.buffer = like.new_empty(tiling.problems * tiling.rows * tiling.keys)
         self.spare: Tensor | None = None
 
-    def allowed(self, problems: slice, rows: range, keys: range) -> tuple[Block, Tensor | bool]:
-        """The rule's answer for a tile, to be asked before anything is computed."""
-        block = Block(rows, keys, self.device, problems, self.order.rows, self.order.keys)
-        return block, self.rule.keep(block)
-
-    def __call__(self, block: Block, left: Tensor, right: Tensor) -> Tensor:
-        """Logits of the tile, without the rule's ``keep``.
+    def visit(self, num_problems: int, schedule: Schedule) -> Iterator[Tile]:
+        """The tiles in which any key counts.
 
         Args:
-            block: The tile.
-            left: Rows times log2(e), shape ``(problems, rows, d)``.
-            right: Keys, shape ``(problems, keys, d)``.
+            num_problems: B.
+            schedule: Rows and keys of the tiles, for every part of the problems.
+        """
+        for span in spans(num_problems, self.tiling.problems):
+            problems = slice(span.start, span.stop)
+            for rows, keys in schedule:
+                block = Block(rows, keys, self.device, problems, self.order.rows, self.order.keys)
+                keep = self.rule.keep(block)
+                if keep is not False:
+                    yield Tile(problems, rows, keys, block, keep)
+
+    def __call__(self, tile: Tile, left: Tensor, right: Tensor) -> Tensor:
+        """Logits of a tile, whether or not its keys count.
+
+        Args:
+            tile: The tile.
+            left: Its rows, shape ``(problems, rows, d)``.
+            right: Its keys, shape ``(problems, keys, d)``.
         """
         shape = (left.shape[0], left.shape[1], right.shape[1])
         logits = self.buffer[: math.prod(shape)].view(shape)
-        torch.bmm(left, right.mT, out=logits)
-        weight = self.rule.log_weight(block) if self.weighted else None
+        torch.bmm(left * LOG2E, right.mT, out=logits)
+        weight = self.rule.log_weight(tile.block) if self.weighted else None
         return logits if weight is None else logits.add_(weight.to(logits), alpha=LOG2E)
 
     def scratch(self, shape: torch.Size) -> Tensor:
@@ -131,17 +197,6 @@ class Logits:
         if self.spare is None:
             self.spare = torch.empty_like(self.buffer)
         return self.spare[: shape.numel()].view(shape)
-
-
-def exponentials(logits: Tensor, keep: Tensor | bool) -> Tensor:
-    """2 to the logits, in place; 0 where ``keep`` says no.
-
-    Args:
-        logits: Shape ``(..., rows, keys)``.
-        keep: ``True``, or booleans of shape ``(..., rows, keys)``.
-    """
-    logits.exp2_()
-    return logits if keep is True else logits.masked_fill_(~torch.as_tensor(keep), 0)
 
 
 @dataclass(frozen=True)
@@ -169,30 +224,29 @@ class Upstream:
         lse, grad = torch.where(empty, 0, lse), torch.where(empty, 0, grad)
         return cls(lse, grad) if shift else cls(torch.zeros_like(lse), grad * torch.exp2(-lse))
 
-    def part(self, problems: slice, span: range) -> Upstream:
-        """What belongs to a tile; Args as :func:`part`."""
-        return Upstream(part(self.offset, problems, span), part(self.coefficient, problems, span))
-
 
 def two_sided(
-    logits: Tensor, keep: Tensor | bool, scratch: Tensor, by_row: Upstream, by_key: Upstream, *, shift: bool
+    tile: Tile, logits: Tensor, scratch: Tensor, by_row: Upstream, by_key: Upstream, *, shift: bool
 ) -> Tensor:
     """Gradient of the logits of a tile that serves rows and keys, in the place of the logits.
 
     Args:
+        tile: The tile.
         logits: Shape ``(problems, rows, keys)``.
-        keep: The rule's answer, ``True`` or ``(..., rows, keys)``.
         scratch: Buffer, same shape as ``logits``.
-        by_row: Of the tile's rows, ``(problems, rows)``.
-        by_key: Of the tile's keys, ``(problems, keys)``.
+        by_row: Of all rows.
+        by_key: Of all keys.
         shift: Whether logits may be large.
     """
-    of_row, of_key = by_row.coefficient[..., None], by_key.coefficient[..., None, :]
+    of_row, of_key = (
+        tile.of_rows(by_row.coefficient)[..., None],
+        tile.of_keys(by_key.coefficient)[..., None, :],
+    )
     if not shift:
-        return exponentials(logits, keep).mul_(torch.add(of_row, of_key, out=scratch))
-    torch.sub(logits, by_row.offset[..., None], out=scratch).exp2_().mul_(of_row)
-    logits.sub_(by_key.offset[..., None, :]).exp2_().mul_(of_key).add_(scratch)
-    return logits if keep is True else logits.masked_fill_(~torch.as_tensor(keep), 0)
+        return tile.hide(logits.exp2_(), 0).mul_(torch.add(of_row, of_key, out=scratch))
+    torch.sub(logits, tile.of_rows(by_row.offset)[..., None], out=scratch).exp2_().mul_(of_row)
+    logits.sub_(tile.of_keys(by_key.offset)[..., None, :]).exp2_().mul_(of_key).add_(scratch)
+    return tile.hide(logits, 0)
 
 
 class OnlineSum:
@@ -211,23 +265,32 @@ class OnlineSum:
         self.total = like.new_zeros(shape)
         self.peak = like.new_full(shape, -torch.inf) if shift else None
 
-    def raise_peak(self, problems: slice, span: range, logits: Tensor, dim: int) -> Tensor:
-        """Take the maxima of a tile into account; returns what to subtract from its logits.
+    def absorb(
+        self, problems: slice, span: range, logits: Tensor, dim: int, out: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Add a tile of any logits.
 
         Args:
             problems: Problems of the tile.
             span: Its rows (``dim=-1``) or keys (``dim=-2``).
-            logits: The tile, shape ``(..., rows, keys)``, minus infinity where a key does not count.
+            logits: The tile, shape ``(problems, rows, keys)``, minus infinity where a key does not count.
             dim: The dimension that is summed.
+            out: Where to put the terms 2^(s - peak), same shape as ``logits``; may be ``logits``.
+
+        Returns:
+            The terms, and the factor by which terms of earlier tiles have shrunk, ``(problems, span)``.
         """
         assert self.peak is not None
         old = part(self.peak, problems, span)
         new = torch.maximum(old, logits.amax(dim))
         # Where nothing has been seen yet the peak is minus infinity; subtracting 0 keeps that.
         shift = torch.where(new == -torch.inf, 0, new)
-        part(self.total, problems, span).mul_(torch.exp2(old - shift))
+        shrunk = torch.exp2(old - shift)
         old.copy_(new)
-        return shift
+        part(self.total, problems, span).mul_(shrunk)
+        terms = torch.sub(logits, shift.unsqueeze(dim), out=out).exp2_()
+        self.add(problems, span, terms, dim)
+        return terms, shrunk
 
     def add(self, problems: slice, span: range, terms: Tensor, dim: int) -> None:
         """Add a tile of terms 2^(s - peak).
@@ -235,7 +298,7 @@ class OnlineSum:
         Args:
             problems: Problems of the tile.
             span: Its rows or keys.
-            terms: The tile, shape ``(..., rows, keys)``.
+            terms: The tile, shape ``(problems, rows, keys)``.
             dim: The dimension that is summed.
         """
         part(self.total, problems, span).add_(terms.sum(dim))
@@ -244,12 +307,6 @@ class OnlineSum:
         """Logarithm to base 2 of the sums, minus infinity for empty ones."""
         logs = self.total.log2()
         return logs if self.peak is None else logs + torch.where(self.peak == -torch.inf, 0, self.peak)
-
-
-def chunks(num_problems: int, tiling: Tiling) -> Iterator[slice]:
-    """The problems, as many at a time as go into a tile."""
-    for span in spans(num_problems, tiling.problems):
-        yield slice(span.start, span.stop)
 
 
 def unshifted(left: Tensor, right: Tensor) -> bool:

@@ -12,20 +12,7 @@ import torch
 from torch import Tensor
 
 from nearfar.objectives.denominator import Rule
-from nearfar.objectives.tiles import (
-    LOG2E,
-    Logits,
-    OnlineSum,
-    Order,
-    Schedule,
-    Tiling,
-    Upstream,
-    chunks,
-    exponentials,
-    part,
-    spans,
-    two_sided,
-)
+from nearfar.objectives.tiles import Logits, OnlineSum, Order, Schedule, Tiling, Upstream, spans, two_sided
 
 
 def upper_tiles(num_rows: int, tiling: Tiling) -> Schedule:
@@ -54,24 +41,16 @@ def forward(
     """
     sums = OnlineSum(x, x.shape[:2], shift=shift)
     logits_of = Logits(x, rule, tiling, order)
-    for problems in chunks(len(x), tiling):
-        for rows, keys in schedule:
-            block, keep = logits_of.allowed(problems, rows, keys)
-            if keep is False:
-                continue
-            logits = logits_of(block, part(x, problems, rows) * LOG2E, part(x, problems, keys))
-            sides = [(rows, -1)] if rows == keys else [(rows, -1), (keys, -2)]
-            if not shift:
-                terms = exponentials(logits, keep)
-                for span, dim in sides:
-                    sums.add(problems, span, terms, dim)
-                continue
-            if keep is not True:
-                logits.masked_fill_(~torch.as_tensor(keep), -torch.inf)
-            for span, dim in sides:
-                peak = sums.raise_peak(problems, span, logits, dim)
-                terms = torch.sub(logits, peak.unsqueeze(dim), out=logits_of.scratch(logits.shape))
-                sums.add(problems, span, terms.exp2_(), dim)
+    for tile in logits_of.visit(len(x), schedule):
+        logits = logits_of(tile, tile.of_rows(x), tile.of_keys(x))
+        sides = [(tile.rows, -1), (tile.keys, -2)]
+        for span, dim in sides[:1] if tile.rows == tile.keys else sides:
+            if shift:
+                tile.hide(logits, -torch.inf)
+                sums.absorb(tile.problems, span, logits, dim, out=logits_of.scratch(logits.shape))
+            else:
+                terms = logits if dim == -2 else tile.hide(logits.exp2_(), 0)
+                sums.add(tile.problems, span, terms, dim)
     return sums
 
 
@@ -98,16 +77,11 @@ def backward(
     """
     out = torch.zeros_like(x)
     logits_of = Logits(x, rule, tiling, order)
-    for problems in chunks(len(x), tiling):
-        for rows, keys in schedule:
-            block, keep = logits_of.allowed(problems, rows, keys)
-            if keep is False:
-                continue
-            left, right = part(x, problems, rows), part(x, problems, keys)
-            logits = logits_of(block, left * LOG2E, right)
-            sides = upstream.part(problems, rows), upstream.part(problems, keys)
-            weights = two_sided(logits, keep, logits_of.scratch(logits.shape), *sides, shift=shift)
-            part(out, problems, rows).baddbmm_(weights, right)
-            if rows != keys:
-                part(out, problems, keys).baddbmm_(weights.mT, left)
+    for tile in logits_of.visit(len(x), schedule):
+        left, right = tile.of_rows(x), tile.of_keys(x)
+        logits = logits_of(tile, left, right)
+        weights = two_sided(tile, logits, logits_of.scratch(logits.shape), upstream, upstream, shift=shift)
+        tile.of_rows(out).baddbmm_(weights, right)
+        if tile.rows != tile.keys:
+            tile.of_keys(out).baddbmm_(weights.mT, left)
     return out

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -34,40 +32,6 @@ def check_views(min_rows: int = 1, **views: Tensor) -> None:
         check_features(name, other, like=x, shape="(N, d)")
         if other.shape != x.shape:
             raise ValueError(f"{name}: shape {tuple(x.shape)} expected, got {tuple(other.shape)}")
-
-
-def check_weights(**weights: float) -> None:
-    """Raise ValueError unless all are finite and at least zero.
-
-    Args:
-        **weights: Numbers by the name of their argument.
-
-    Raises:
-        ValueError: If one is negative, infinite or not a number.
-
-    Example:
-        >>> check_weights(variance_weight=25.0, covariance_weight=0.0)
-    """
-    for name, weight in weights.items():
-        if not 0 <= weight < math.inf:
-            raise ValueError(f"{name}: a finite number of at least 0 expected, got {weight}")
-
-
-def check_positive(**numbers: float) -> None:
-    """Raise ValueError unless all are finite and above zero.
-
-    Args:
-        **numbers: Numbers by the name of their argument.
-
-    Raises:
-        ValueError: If one is zero, negative, infinite or not a number.
-
-    Example:
-        >>> check_positive(eps=1e-5)
-    """
-    for name, number in numbers.items():
-        if not 0 < number < math.inf:
-            raise ValueError(f"{name}: a finite positive number expected, got {number}")
 
 
 def at_least_float32(x: Tensor) -> Tensor:
