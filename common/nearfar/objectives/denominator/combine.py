@@ -14,6 +14,8 @@ from nearfar.objectives.denominator.rule import All, Block, Gather, Rule, negate
 
 @dataclass(frozen=True, eq=False, init=False)
 class Combined(Rule):
+    """Several rules."""
+
     parts: tuple[Rule, ...]
 
     def __init__(self, *parts: Rule) -> None:
@@ -24,33 +26,43 @@ class Combined(Rule):
 
     @property
     def symmetric(self) -> bool:
+        """When all parts are."""
         return all(part.symmetric for part in self.parts)
 
     @property
     def weighted(self) -> bool:
+        """When any part is."""
         return any(part.weighted for part in self.parts)
 
     def log_weight(self, block: Block) -> Tensor | None:
+        """Sum of those of the parts; Args as :meth:`Rule.log_weight`."""
         weights = [w for part in self.parts if (w := part.log_weight(block)) is not None]
         return sum(weights[1:], weights[0]) if weights else None
 
     def check(self, lead: torch.Size, num_rows: int, num_keys: int) -> None:
+        """Check every part; Args as :meth:`Rule.check`."""
         for part in self.parts:
             part.check(lead, num_rows, num_keys)
 
     def gathered(self, of_rows: Gather, of_keys: Gather) -> Rule:
+        """Gather every part; Args as :meth:`Rule.gathered`."""
         return type(self)(*(part.gathered(of_rows, of_keys) for part in self.parts))
 
     def for_other_keys(self, key_ids: Tensor | None) -> Rule:
+        """What is left of every part; Args as :meth:`Rule.for_other_keys`."""
         return type(self)(*(part.for_other_keys(key_ids) for part in self.parts))
 
     @property
     def group_ids(self) -> tuple[Tensor, Tensor] | None:
+        """Those of the first part that has any."""
         return next((part.group_ids for part in self.parts if part.group_ids is not None), None)
 
 
 class And(Combined):
+    """Keys that every rule keeps."""
+
     def keep(self, block: Block) -> Tensor | bool:
+        """Keys all parts keep; Args as :meth:`Rule.keep`."""
         answer: Tensor | bool = True
         for part in self.parts:
             more = part.keep(block)
@@ -62,7 +74,10 @@ class And(Combined):
 
 
 class Or(Combined):
+    """Keys that any rule keeps."""
+
     def keep(self, block: Block) -> Tensor | bool:
+        """Keys any part keeps; Args as :meth:`Rule.keep`."""
         answer: Tensor | bool = False
         for part in self.parts:
             more = part.keep(block)
@@ -75,13 +90,17 @@ class Or(Combined):
 
 @dataclass(frozen=True, eq=False)
 class Not(Rule):
+    """Keys that a rule does not keep."""
+
     rule: Rule
 
     @property
     def symmetric(self) -> bool:
+        """When the rule is."""
         return self.rule.symmetric
 
     def keep(self, block: Block) -> Tensor | bool:
+        """Keys the rule does not keep; Args as :meth:`Rule.keep`."""
         return negated(self.rule.keep(block))
 
 

@@ -169,4 +169,9 @@ class All(Rule):
 
 
 def negated(answer: Tensor | bool) -> Tensor | bool:
+    """The opposite of a rule's answer.
+
+    Args:
+        answer: ``True``, ``False`` or booleans, shape ``(rows, keys)``.
+    """
     return ~answer if isinstance(answer, Tensor) else not answer

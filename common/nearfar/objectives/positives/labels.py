@@ -22,9 +22,11 @@ class SameLabel(Rule):
 
     @property
     def symmetric(self) -> bool:
+        """In self-contrast."""
         return self.itself
 
     def keep(self, block: Block) -> Tensor | bool:
+        """Equal labels; Args as :meth:`Rule.keep`."""
         rows, keys = block.of_rows(self.q_labels), block.of_keys(self.k_labels)
         if not rows.is_cuda and (rows.amax() < keys.amin() or keys.amax() < rows.amin()):
             return False

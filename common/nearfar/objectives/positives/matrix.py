@@ -33,7 +33,7 @@ class _Dense:
 def matrix_of(
     weights: Tensor, lead: torch.Size, num_rows: int, num_keys: int, *, itself: bool
 ) -> tuple[Resolved, Resolved]:
-    """Weights as rows and as keys see them, without the diagonal in self-contrast; Args as of ``resolve``.
+    """Weights ``(N, M)`` as rows and as keys see them, no diagonal in self-contrast; Args as of ``resolve``.
 
     Raises:
         ValueError: If the shape does not fit or a weight is negative or not finite.

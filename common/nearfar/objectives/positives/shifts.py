@@ -22,9 +22,11 @@ class Diagonal(Rule):
 
     @property
     def symmetric(self) -> bool:
+        """When the partner of the partner is the row."""
         return self.offset == 0 or 2 * self.offset == self.size
 
     def keep(self, block: Block) -> Tensor | bool:
+        """One key a row; Args as :meth:`Rule.keep`."""
         if block.ordered:
             wraps = [0] if self.size is None else [0, self.size]
             firsts = [block.rows.start + self.offset - wrap for wrap in wraps]
@@ -46,9 +48,11 @@ class Partner(Rule):
 
     @property
     def symmetric(self) -> bool:
+        """Always."""
         return True
 
     def keep(self, block: Block) -> Tensor:
+        """One key a row; Args as :meth:`Rule.keep`."""
         return block.of_rows(self.partners)[..., :, None] == block.key_index
 
 
@@ -121,6 +125,11 @@ def _halves(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def paired(num_rows: int, num_keys: int, *, itself: bool) -> tuple[Resolved, Resolved]:
+    """Row i of ``k`` to row i of ``q``; Args as of ``resolve``.
+
+    Raises:
+        ValueError: If the numbers of rows do not fit.
+    """
     if itself:
         raise ValueError("k: positives='paired' needs keys; for two stacked views give ('paired', N // 2)")
     if num_rows != num_keys:
@@ -131,6 +140,11 @@ def paired(num_rows: int, num_keys: int, *, itself: bool) -> tuple[Resolved, Res
 
 
 def following(step: int, num_rows: int, num_keys: int) -> tuple[Resolved, Resolved]:
+    """Row i + step to row i; Args as of ``resolve``.
+
+    Raises:
+        ValueError: If the numbers of rows do not fit.
+    """
     if num_rows != num_keys or not 0 < abs(step) < num_rows:
         raise ValueError(
             f"positives: ('next', s) needs as many keys as rows and 0 < |s| < rows, got s = {step} with "
@@ -140,6 +154,11 @@ def following(step: int, num_rows: int, num_keys: int) -> tuple[Resolved, Resolv
 
 
 def stacked(size: int, num_rows: int, *, itself: bool) -> tuple[Resolved, Resolved]:
+    """Rows that are ``size`` apart to each other; Args as of ``resolve``.
+
+    Raises:
+        ValueError: If the numbers of rows do not fit.
+    """
     if not itself or size < 1 or num_rows % size or num_rows == size:
         raise ValueError(
             f"positives: ('paired', P) needs k=None and 2 P rows (or V P for V stacked views), got P = {size} "
