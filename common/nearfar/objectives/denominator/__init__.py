@@ -5,9 +5,6 @@ block is skipped) or a boolean tensor; an N x M mask never exists unless the use
 combine: ``NotSelf() & NotSame(ids)``.
 """
 
-from nearfar.objectives.denominator.combine import And as _And  # noqa
-from nearfar.objectives.denominator.combine import Not as _Not
-from nearfar.objectives.denominator.combine import Or as _Or
 from nearfar.objectives.denominator.given import Callable, LogWeight, Mask
 from nearfar.objectives.denominator.ids import NotSame, OnlySame
 from nearfar.objectives.denominator.positions import NotBand, Nothing, NotPositive, NotSelf

@@ -5,11 +5,9 @@ The numerator of every softmax loss is linear in the keys, :math:`\langle q_i, t
 without the N x M matrix w: a shift, class sums, a sparse product, a low-rank product.
 """
 
-from nearfar.objectives.positives.labels import SameLabel as _SameLabel  # noqa
 from nearfar.objectives.positives.pairs import Pairs
 from nearfar.objectives.positives.resolve import Positives, resolve
 from nearfar.objectives.positives.resolved import Resolved
-from nearfar.objectives.positives.shifts import Diagonal as _Diagonal, Partner as _Partner  # noqa
 from nearfar.objectives.positives.soft import Soft
 
 __all__ = ["Pairs", "Positives", "Resolved", "Soft", "resolve"]
