@@ -16,6 +16,7 @@ OPTIONAL = (
     "auto_LiRPA",
     "fastai",
     "filelock",
+    "kornia",
     "lightly",
     "matplotlib",
     "mlflow",
@@ -27,6 +28,7 @@ OPTIONAL = (
     "sklearn",
     "torch_geometric",
     "torchvision",
+    "triton",
     "tsai",
 )
 # The interpreter's own start and noise of a shared machine are outside; the best of three counts.

@@ -33,6 +33,7 @@ HEAVY = {
     "scipy",
     "sklearn",
     "torch_geometric",
+    "triton",
     "tsai",
 }
 # MLflow itself executes this file, so mlflow is loaded before its first line runs.

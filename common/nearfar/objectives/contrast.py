@@ -121,8 +121,9 @@ def contrast(
             one value a row, shape ``(..., N)``, 0 for rows that lack one.
         group: Process group whose batches are one batch. Every process returns the loss of the whole;
             gradients *averaged* over the processes, as DistributedDataParallel does, are those of the whole.
-        backend: ``"dense"`` holds the N x M logits and has second derivatives, ``"tiled"`` holds one tile;
-            ``"auto"`` chooses by size.
+        backend: ``"dense"`` holds the N x M logits and has second derivatives; ``"tiled"`` holds one tile;
+            ``"triton"`` computes tiles inside fused CUDA kernels (float32, rules of position, id and label; checked
+            against float64 when first used on a device); ``"auto"`` chooses by size, device and rule.
         return_stats: Return a :class:`ContrastStats` as well; costs another pass without gradient.
 
     Returns:

@@ -15,6 +15,8 @@ Backend: TypeAlias = Literal["auto", "dense", "tiled", "triton"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
 # Below this many logits, of all problems together, the overhead of tiles shows (measured on one core, d = 128).
 DENSE_LOGITS = 192 * 192
+# Beyond this width fused kernels compute tiles again for every part of a gradient, and tiles in memory are less work.
+WIDEST_FUSED = 512
 
 
 def log_sum_exp(
@@ -47,7 +49,7 @@ def log_sum_exp(
         backend = "dense"
     if backend == "dense":
         return dense_log_sum_exp(a, other, rule, columns=columns, order=order or Order())
-    if backend != "tiled":
+    if backend == "triton" or (backend == "auto" and a.shape[-1] <= WIDEST_FUSED):
         # Here, since which rules the kernels know includes those of positives, which build on this module.
         from nearfar.objectives.fused import fused_log_sum_exp
         from nearfar.objectives.parity import obstacle

@@ -169,7 +169,7 @@ class Ranks:
         """
         if self.group is None:
             return log_sum_exp(a, None if itself else keys, rule, columns=columns, backend=backend)
-        if itself and rule.symmetric and backend != "dense":
+        if itself and rule.symmetric and backend in ("auto", "tiled"):
             partial, _ = tiled_log_sum_exp(keys, None, rule, schedule=self._half_ring)
             return _Combine.apply(partial, self), None  # type: ignore[no-untyped-call]
         by_row, by_key = log_sum_exp(

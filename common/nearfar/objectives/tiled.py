@@ -151,6 +151,6 @@ class _Once(torch.autograd.Function):
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, ...]:
         del ctx, grads
         raise RuntimeError(
-            "the tiled contrast has no second derivative; for one (create_graph=True, meta-gradients) call "
+            "contrast has no second derivative beyond the dense backend; for one (create_graph=True, meta-gradients) call "
             "contrast(..., backend='dense')"
         )
