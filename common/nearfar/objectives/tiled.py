@@ -151,6 +151,6 @@ class _Once(torch.autograd.Function):
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, ...]:
         del ctx, grads
         raise RuntimeError(
-            "contrast has no second derivative beyond the dense backend; for one (create_graph=True, meta-gradients) call "
+            "only the dense backend has second derivatives; for create_graph=True or meta-gradients call "
             "contrast(..., backend='dense')"
         )
