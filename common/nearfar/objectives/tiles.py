@@ -51,8 +51,14 @@ class Tiling:
             edge: Wanted edge of a tile; ``None`` for the device's.
         """
         edge = edge or (CPU_EDGE if device.type == "cpu" else GPU_EDGE)
-        problems, rows, keys = shape[0], min(edge, shape[1]), min(edge, shape[2])
+        problems, rows, keys = shape[0], _even(shape[1], edge), _even(shape[2], edge)
         return cls(rows, keys, max(1, min(problems, edge * edge // (rows * keys))))
+
+
+def _even(size: int, edge: int) -> int:
+    """The largest piece when a size is cut as evenly as multiples of 64 allow."""
+    even = -(-size // -(-size // edge))
+    return min(edge, size, -(-even // 64) * 64)
 
 
 @dataclass(frozen=True)
