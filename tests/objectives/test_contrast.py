@@ -485,7 +485,7 @@ def test_a_pair_of_weight_zero_is_none() -> None:
 
 def test_a_row_is_never_in_its_own_denominator() -> None:
     ids = torch.tensor([0, 0, 1, 1])
-    for rule in (rules.OnlySame(ids), rules.NotBand(1), rules.All()):
+    for rule in (rules.OnlySame(ids), rules.NotBand(1), rules.All(), rules.NotSelf(2)):
         z = draw(4, 3)
         explicit = contrast(z, positives=ids, denominator=rules.NotSelf() & rule)
         torch.testing.assert_close(contrast(z, positives=ids, denominator=rule), explicit)

@@ -103,7 +103,7 @@ class Problem:
                 f"{denominator!r}"
             )
         denominator.check(q.shape[:-2], num_rows, num_keys)
-        if itself:
+        if itself and not (isinstance(denominator, NotSelf) and denominator.offset == 0):
             denominator = NotSelf() & denominator
         if symmetric and has_part(denominator, Nothing):
             raise ValueError(
