@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nearfar.objectives.denominator import Rule
 from nearfar.objectives.gemm import fast_gemm
-from nearfar.objectives.tiles import LN2, Logits, Order, Tiling, grid
+from nearfar.objectives.tiles import LN2, Logits, Order, Sweep, Tiling, grid
 
 
 @torch.no_grad()
@@ -27,11 +27,11 @@ def row_maxima(a: Tensor, k: Tensor, rule: Rule, order: Order | None = None) -> 
     best = a.new_full(shape, -torch.inf)
     count = torch.zeros(shape, dtype=torch.int64, device=a.device)
     tiling = Tiling.choose((*shape, k.shape[1]), a.device)
-    logits_of = Logits(a, rule, tiling, order or Order(), weighted=False)
+    logits_of = Logits(a, Sweep(rule, tiling, order or Order()), weighted=False)
     with fast_gemm(a, tiling.rows):
         for tile in logits_of.visit(len(a), grid(a.shape[1], k.shape[1], tiling)):
             logits = tile.hide(logits_of(tile, tile.of_rows(a), tile.of_keys(k)), -torch.inf)
-            counted = tile.keep.sum(-1) if isinstance(tile.keep, Tensor) else len(tile.keys)
+            counted = tile.keep.sum(-1) if isinstance(tile.keep, Tensor) else len(tile.block.keys)
             tile.of_rows(count).add_(counted)
             seen = tile.of_rows(best)
             seen.copy_(torch.maximum(seen, logits.amax(-1)))

@@ -122,10 +122,8 @@ class Problem:
             anchors = keys = shared
         else:
             weight = None if key_log_weight is None else key_log_weight.to(flat).reshape(-1, num_keys)
-            anchors, keys = (
-                comparison.anchors(flat),
-                comparison.keys(flat if k is None else _flattened(k), weight),
-            )
+            anchors = comparison.anchors(flat)
+            keys = comparison.keys(flat if flat_k is None else flat_k, weight)
         outside: tuple[tuple[Tensor, Tensor, Rule], ...] = ()
         if extra_negatives is not None or (queue is not None and len(queue)):
             left = anchors if shared is None else comparison.anchors(flat)

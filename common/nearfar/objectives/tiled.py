@@ -13,10 +13,9 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from nearfar.objectives import crosswise, triangular
-from nearfar.objectives.crosswise import Cross
 from nearfar.objectives.denominator import Rule
 from nearfar.objectives.gemm import fast_gemm
-from nearfar.objectives.tiles import LN2, Order, Schedule, Tiling, Upstream, unshifted
+from nearfar.objectives.tiles import LN2, Order, Schedule, Sweep, Tiling, Upstream, unshifted
 from nearfar.objectives.triangular import upper_tiles
 
 
@@ -46,7 +45,6 @@ def tiled_log_sum_exp(
     """
     other = a if k is None else k
     tiling = Tiling.choose((len(a), a.shape[1], other.shape[1]), a.device, edge)
-    shift = rule.weighted or not unshifted(a, other)
     moved = Order()
     if order is None:
         order = Order()
@@ -54,12 +52,12 @@ def tiled_log_sum_exp(
             order = moved = _sorted_by_id(rule, a, tiling, itself=k is None)
     a = a if moved.rows is None else a[:, moved.rows]
     k = k if moved.keys is None or k is None else k[:, moved.keys]
+    sweep = Sweep(rule, tiling, order, shift=rule.weighted or not unshifted(a, other))
     if k is None and rule.symmetric:
         tiles = upper_tiles(a.shape[1], tiling) if schedule is None else schedule(tiling.rows)
-        by_row, by_key = _Triangular.apply(a, rule, tiling, order, tiles, shift), None  # type: ignore[no-untyped-call]
+        by_row, by_key = _Triangular.apply(a, sweep, tiles), None  # type: ignore[no-untyped-call]
     else:
-        cross = Cross(rule, tiling, order, shift)
-        by_row, by_key = _Crosswise.apply(a, a if k is None else k, cross, columns)  # type: ignore[no-untyped-call]
+        by_row, by_key = _Crosswise.apply(a, a if k is None else k, sweep, columns)  # type: ignore[no-untyped-call]
     return _restored(by_row, moved.rows), None if by_key is None else _restored(by_key, moved.keys)
 
 
@@ -78,34 +76,31 @@ def _restored(lse: Tensor, order: Tensor | None) -> Tensor:
 
 class _Triangular(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, rule: Rule, tiling: Tiling, order: Order, tiles: Schedule, shift: bool
-    ) -> Tensor:
-        ctx.comparison = rule, tiling, order, tiles
-        ctx.shift = shift
-        with fast_gemm(x, tiling.rows):
-            lse = triangular.forward(x, *ctx.comparison, shift=shift).log2()
+    def forward(ctx: Any, x: Tensor, sweep: Sweep, schedule: Schedule) -> Tensor:
+        ctx.sweep, ctx.schedule = sweep, schedule
+        with fast_gemm(x, sweep.tiling.rows):
+            lse = triangular.forward(x, sweep, schedule).log2()
         ctx.save_for_backward(x, lse)
         return lse * LN2
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, lse = ctx.saved_tensors
-        with torch.no_grad(), fast_gemm(x, ctx.comparison[1].rows):
-            upstream = Upstream.of(lse, grad, shift=ctx.shift)
-            result = triangular.backward(x, upstream, *ctx.comparison, shift=ctx.shift)
-        return once_differentiable(result, x, grad), None, None, None, None, None
+        with torch.no_grad(), fast_gemm(x, ctx.sweep.tiling.rows):
+            upstream = Upstream.of(lse, grad, shift=ctx.sweep.shift)
+            result = triangular.backward(x, upstream, ctx.sweep, ctx.schedule)
+        return once_differentiable(result, x, grad), None, None
 
 
 class _Crosswise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, a: Tensor, k: Tensor, cross: Cross, columns: bool) -> tuple[Tensor, Tensor | None]:
+    def forward(ctx: Any, a: Tensor, k: Tensor, sweep: Sweep, columns: bool) -> tuple[Tensor, Tensor | None]:
         # With fixed keys the gradient of the rows is ready after one pass.
         mean_key = ctx.needs_input_grad[0] and not ctx.needs_input_grad[1] and not columns
-        with fast_gemm(a, cross.tiling.rows):
-            over_keys, over_rows, mean = crosswise.forward(a, k, cross, columns=columns, mean_key=mean_key)
+        with fast_gemm(a, sweep.tiling.rows):
+            over_keys, over_rows, mean = crosswise.forward(a, k, sweep, columns=columns, mean_key=mean_key)
         row_lse, key_lse = over_keys.log2(), None if over_rows is None else over_rows.log2()
-        ctx.cross = cross
+        ctx.sweep = sweep
         ctx.save_for_backward(a, k, row_lse, key_lse, mean)
         return row_lse * LN2, None if key_lse is None else key_lse * LN2
 
@@ -116,13 +111,13 @@ class _Crosswise(torch.autograd.Function):
             with torch.no_grad():
                 grad_a = row_grad[..., None] * mean
             return once_differentiable(grad_a, a, row_grad), None, None, None
-        shift = ctx.cross.shift
-        with torch.no_grad(), fast_gemm(a, ctx.cross.tiling.rows):
+        shift = ctx.sweep.shift
+        with torch.no_grad(), fast_gemm(a, ctx.sweep.tiling.rows):
             by_row = Upstream.of(row_lse, row_grad, shift=shift)
             by_key = None
             if key_lse is not None and key_grad is not None:
                 by_key = Upstream.of(key_lse, key_grad, shift=shift)
-            grads = crosswise.backward(a, k, ctx.cross, by_row, by_key)
+            grads = crosswise.backward(a, k, ctx.sweep, by_row, by_key)
         grad_a, grad_k = (
             once_differentiable(grad, a, k, row_grad) if needed else None
             for grad, needed in zip(grads, ctx.needs_input_grad[:2], strict=True)

@@ -74,6 +74,23 @@ class Order:
     keys: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """How to go through one comparison.
+
+    Attributes:
+        rule: Which keys count.
+        tiling: Size of the tiles.
+        order: Order of rows and keys.
+        shift: Whether logits may be large (online maximum).
+    """
+
+    rule: Rule
+    tiling: Tiling
+    order: Order
+    shift: bool = True
+
+
 def grid(num_rows: int, num_keys: int, tiling: Tiling) -> Schedule:
     """All tiles, row by row.
 
@@ -95,34 +112,22 @@ def spans(size: int, step: int) -> list[range]:
     return [range(start, min(start + step, size)) for start in range(0, size, step)]
 
 
-def part(x: Tensor, problems: slice, span: range) -> Tensor:
-    """A view of some problems and rows.
-
-    Args:
-        x: Shape ``(B, N)`` or ``(B, N, d)``.
-        problems: Which of the B.
-        span: Which of the N.
-    """
-    return x[problems, span.start : span.stop]
-
-
 @dataclass(frozen=True)
 class Tile:
     """Where a tile is, and which of its keys count.
 
     Attributes:
-        problems: Problems of the tile.
-        rows: Its rows.
-        keys: Its keys.
-        block: The same, as rules know it.
+        block: Its problems, rows and keys.
         keep: The rule's answer: ``True`` for all keys, or booleans ``(..., rows, keys)``.
     """
 
-    problems: slice
-    rows: range
-    keys: range
     block: Block
     keep: Tensor | bool
+
+    @property
+    def on_diagonal(self) -> bool:
+        """Whether its rows are its keys, in self-contrast."""
+        return self.block.rows == self.block.keys
 
     def of_rows(self, x: Tensor) -> Tensor:
         """What belongs to the tile's rows.
@@ -130,7 +135,7 @@ class Tile:
         Args:
             x: Shape ``(B, N)`` or ``(B, N, d)``.
         """
-        return part(x, self.problems, self.rows)
+        return self._part(x, self.block.rows)
 
     def of_keys(self, x: Tensor) -> Tensor:
         """What belongs to the tile's keys.
@@ -138,7 +143,19 @@ class Tile:
         Args:
             x: Shape ``(B, M)`` or ``(B, M, d)``.
         """
-        return part(x, self.problems, self.keys)
+        return self._part(x, self.block.keys)
+
+    def of_side(self, x: Tensor, dim: int) -> Tensor:
+        """What belongs to the rows, for a sum over the last dimension, or to the keys.
+
+        Args:
+            x: Shape ``(B, N)`` or ``(B, M)``.
+            dim: -1 for the rows, -2 for the keys.
+        """
+        return self.of_rows(x) if dim == -1 else self.of_keys(x)
+
+    def _part(self, x: Tensor, span: range) -> Tensor:
+        return x[self.block.problems or slice(None), span.start : span.stop]
 
     def hide(self, values: Tensor, fill: float) -> Tensor:
         """Values in place, with ``fill`` where a key does not count.
@@ -155,17 +172,13 @@ class Logits:
 
     Args:
         like: An operand, for dtype and device.
-        rule: Which keys count, and their log-weights.
-        tiling: Size of the tiles.
-        order: Order of rows and keys.
+        sweep: Which keys count, and their log-weights; size and order of the tiles.
         weighted: Whether to add the rule's log-weights.
     """
 
-    def __init__(
-        self, like: Tensor, rule: Rule, tiling: Tiling, order: Order, *, weighted: bool = True
-    ) -> None:
-        self.rule, self.tiling, self.order, self.device = rule, tiling, order, like.device
-        self.weighted = weighted and rule.weighted
+    def __init__(self, like: Tensor, sweep: Sweep, *, weighted: bool = True) -> None:
+        self.sweep, self.device = sweep, like.device
+        self.weighted, tiling = weighted and sweep.rule.weighted, sweep.tiling
         self.buffer = like.new_empty(tiling.problems * tiling.rows * tiling.keys)
         self.spare: Tensor | None = None
 
@@ -176,13 +189,14 @@ class Logits:
             num_problems: B.
             schedule: Rows and keys of the tiles, for every part of the problems.
         """
-        for span in spans(num_problems, self.tiling.problems):
+        order, rule = self.sweep.order, self.sweep.rule
+        for span in spans(num_problems, self.sweep.tiling.problems):
             problems = slice(span.start, span.stop)
             for rows, keys in schedule:
-                block = Block(rows, keys, self.device, problems, self.order.rows, self.order.keys)
-                keep = self.rule.keep(block)
+                block = Block(rows, keys, self.device, problems, order.rows, order.keys)
+                keep = rule.keep(block)
                 if keep is not False:
-                    yield Tile(problems, rows, keys, block, keep)
+                    yield Tile(block, keep)
 
     def __call__(self, tile: Tile, left: Tensor, right: Tensor) -> Tensor:
         """Logits of a tile, whether or not its keys count.
@@ -195,7 +209,7 @@ class Logits:
         shape = (left.shape[0], left.shape[1], right.shape[1])
         logits = self.buffer[: math.prod(shape)].view(shape)
         torch.bmm(left * LOG2E, right.mT, out=logits)
-        weight = self.rule.log_weight(tile.block) if self.weighted else None
+        weight = self.sweep.rule.log_weight(tile.block) if self.weighted else None
         return logits if weight is None else logits.add_(weight.to(logits), alpha=LOG2E)
 
     def scratch(self, shape: torch.Size) -> Tensor:
@@ -271,43 +285,39 @@ class OnlineSum:
         self.total = like.new_zeros(shape)
         self.peak = like.new_full(shape, -torch.inf) if shift else None
 
-    def absorb(
-        self, problems: slice, span: range, logits: Tensor, dim: int, out: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def absorb(self, tile: Tile, logits: Tensor, dim: int, out: Tensor) -> tuple[Tensor, Tensor]:
         """Add a tile of any logits.
 
         Args:
-            problems: Problems of the tile.
-            span: Its rows (``dim=-1``) or keys (``dim=-2``).
-            logits: The tile, shape ``(problems, rows, keys)``, minus infinity where a key does not count.
-            dim: The dimension that is summed.
+            tile: The tile.
+            logits: Its logits, shape ``(problems, rows, keys)``, minus infinity where a key does not count.
+            dim: The dimension that is summed: -1 for sums of rows, -2 for sums of keys.
             out: Where to put the terms 2^(s - peak), same shape as ``logits``; may be ``logits``.
 
         Returns:
-            The terms, and the factor by which terms of earlier tiles have shrunk, ``(problems, span)``.
+            The terms, and the factor by which terms of earlier tiles have shrunk, shape ``(problems, n)``.
         """
         assert self.peak is not None
-        old = part(self.peak, problems, span)
+        old = tile.of_side(self.peak, dim)
         new = torch.maximum(old, logits.amax(dim))
         # Where nothing has been seen yet the peak is minus infinity; subtracting 0 keeps that.
         shift = torch.where(new == -torch.inf, 0, new)
         shrunk = torch.exp2(old - shift)
         old.copy_(new)
-        part(self.total, problems, span).mul_(shrunk)
+        tile.of_side(self.total, dim).mul_(shrunk)
         terms = torch.sub(logits, shift.unsqueeze(dim), out=out).exp2_()
-        self.add(problems, span, terms, dim)
+        self.add(tile, terms, dim)
         return terms, shrunk
 
-    def add(self, problems: slice, span: range, terms: Tensor, dim: int) -> None:
+    def add(self, tile: Tile, terms: Tensor, dim: int) -> None:
         """Add a tile of terms 2^(s - peak).
 
         Args:
-            problems: Problems of the tile.
-            span: Its rows or keys.
-            terms: The tile, shape ``(problems, rows, keys)``.
-            dim: The dimension that is summed.
+            tile: The tile.
+            terms: Its terms, shape ``(problems, rows, keys)``.
+            dim: The dimension that is summed: -1 for sums of rows, -2 for sums of keys.
         """
-        part(self.total, problems, span).add_(terms.sum(dim))
+        tile.of_side(self.total, dim).add_(terms.sum(dim))
 
     def log2(self) -> Tensor:
         """Logarithm to base 2 of the sums, minus infinity for empty ones."""

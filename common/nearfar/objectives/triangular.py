@@ -11,8 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nearfar.objectives.denominator import Rule
-from nearfar.objectives.tiles import Logits, OnlineSum, Order, Schedule, Tiling, Upstream, spans, two_sided
+from nearfar.objectives.tiles import Logits, OnlineSum, Schedule, Sweep, Tiling, Upstream, spans, two_sided
 
 
 def upper_tiles(num_rows: int, tiling: Tiling) -> Schedule:
@@ -26,62 +25,47 @@ def upper_tiles(num_rows: int, tiling: Tiling) -> Schedule:
     return [(rows, keys) for i, rows in enumerate(pieces) for keys in pieces[i:]]
 
 
-def forward(
-    x: Tensor, rule: Rule, tiling: Tiling, order: Order, schedule: Schedule, *, shift: bool
-) -> OnlineSum:
+def forward(x: Tensor, sweep: Sweep, schedule: Schedule) -> OnlineSum:
     """Sums of 2^s of every row over the scheduled tiles.
 
     Args:
         x: Rows, shape ``(B, N, d)``; their dot products are the logits (natural units).
-        rule: A symmetric rule.
-        tiling: Size of the tiles.
-        order: The same order for rows and keys.
+        sweep: How to go through them, with a symmetric rule and one order for rows and keys.
         schedule: Tiles to visit, each unordered pair of row blocks at most once.
-        shift: Whether logits may be large (online maximum).
     """
-    sums = OnlineSum(x, x.shape[:2], shift=shift)
-    logits_of = Logits(x, rule, tiling, order)
+    sums = OnlineSum(x, x.shape[:2], shift=sweep.shift)
+    logits_of = Logits(x, sweep)
     for tile in logits_of.visit(len(x), schedule):
         logits = logits_of(tile, tile.of_rows(x), tile.of_keys(x))
-        sides = [(tile.rows, -1), (tile.keys, -2)]
-        for span, dim in sides[:1] if tile.rows == tile.keys else sides:
-            if shift:
-                tile.hide(logits, -torch.inf)
-                sums.absorb(tile.problems, span, logits, dim, out=logits_of.scratch(logits.shape))
-            else:
-                terms = logits if dim == -2 else tile.hide(logits.exp2_(), 0)
-                sums.add(tile.problems, span, terms, dim)
+        sides = (-1,) if tile.on_diagonal else (-1, -2)
+        if sweep.shift:
+            tile.hide(logits, -torch.inf)
+            for dim in sides:
+                sums.absorb(tile, logits, dim, out=logits_of.scratch(logits.shape))
+        else:
+            tile.hide(logits.exp2_(), 0)
+            for dim in sides:
+                sums.add(tile, logits, dim)
     return sums
 
 
-def backward(
-    x: Tensor,
-    upstream: Upstream,
-    rule: Rule,
-    tiling: Tiling,
-    order: Order,
-    schedule: Schedule,
-    *,
-    shift: bool,
-) -> Tensor:
+def backward(x: Tensor, upstream: Upstream, sweep: Sweep, schedule: Schedule) -> Tensor:
     """Gradient with respect to ``x``.
 
     Args:
         x: Rows, shape ``(B, N, d)``.
         upstream: Of every row's log-sum-exp.
-        rule: As in :func:`forward`.
-        tiling: As in :func:`forward`.
-        order: As in :func:`forward`.
-        schedule: As in :func:`forward`.
-        shift: As in :func:`forward`.
+        sweep: As :func:`forward`.
+        schedule: As :func:`forward`.
     """
     out = torch.zeros_like(x)
-    logits_of = Logits(x, rule, tiling, order)
+    logits_of = Logits(x, sweep)
     for tile in logits_of.visit(len(x), schedule):
         left, right = tile.of_rows(x), tile.of_keys(x)
         logits = logits_of(tile, left, right)
-        weights = two_sided(tile, logits, logits_of.scratch(logits.shape), upstream, upstream, shift=shift)
+        scratch = logits_of.scratch(logits.shape)
+        weights = two_sided(tile, logits, scratch, upstream, upstream, shift=sweep.shift)
         tile.of_rows(out).baddbmm_(weights, right)
-        if tile.rows != tile.keys:
+        if not tile.on_diagonal:
             tile.of_keys(out).baddbmm_(weights.mT, left)
     return out
