@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nearfar.augment.draws import uniform
+
 CROP_RATIO, MASK_RATIO, REORDER_RATIO = 0.5, 0.5, 0.8
 
 
@@ -17,14 +19,9 @@ def _positions(items: Tensor) -> Tensor:
     return torch.arange(items.shape[1], device=items.device).expand_as(items)
 
 
-def _uniform(shape: torch.Size | tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
-    # Drawn on the generator's device, so that the same seed gives the same views on every device.
-    return torch.rand(shape, generator=generator, device=generator.device).to(like.device)
-
-
 def _window_start(lengths: Tensor, size: Tensor, generator: torch.Generator) -> Tensor:
     """Uniform start of a window of ``size`` inside each row, shape ``(N, 1)``."""
-    draw = _uniform(lengths.shape, lengths, generator)
+    draw = uniform(lengths.shape, lengths, generator)
     return (draw * (lengths - size + 1)).long()[:, None]
 
 
@@ -56,7 +53,7 @@ def mask(
 
     Args and returns as :func:`crop`, with ``ratio`` the share hidden.
     """
-    draw = _uniform(items.shape, items, generator)
+    draw = uniform(items.shape, items, generator)
     valid = _positions(items) < lengths[:, None]
     rank = draw.masked_fill(~valid, 2.0).argsort(1).argsort(1)
     hidden = rank < (lengths * ratio).long()[:, None]
@@ -76,7 +73,7 @@ def reorder(
     inside = (position >= start) & (position < start + size[:, None])
     # Outside the window a position keeps its own place; inside, the order is that of uniform draws
     # that all lie between the places left and right of the window.
-    draw = _uniform(items.shape, items, generator)
+    draw = uniform(items.shape, items, generator)
     span = (size[:, None] - 1).clamp(min=0)
     key = torch.where(inside, start + draw * span, position.float())
     return items.gather(1, key.argsort(dim=1, stable=True)), lengths.clone()
@@ -104,7 +101,7 @@ def two_views(
     Returns:
         ``(items, lengths)`` of the first and of the second view; the input is untouched.
     """
-    choice = (_uniform(lengths.shape, lengths, generator) * 6).long()
+    choice = (uniform(lengths.shape, lengths, generator) * 6).long()
     first, second = choice // 2, choice % 2
     second = second + (second >= first).long()
     views = []

@@ -29,7 +29,7 @@ def forward(
     over_rows = OnlineSum(a, k.shape[:2], shift=sweep.shift) if columns else None
     mean = torch.zeros_like(a) if mean_key else None
     logits_of = Logits(a, sweep)
-    for tile in logits_of.visit(len(a), grid(a.shape[1], k.shape[1], sweep.tiling)):
+    for tile in sweep.visit(a, grid(a.shape[1], k.shape[1], sweep.tiling)):
         terms = logits_of(tile, tile.of_rows(a), tile.of_keys(k))
         if sweep.shift:
             tile.hide(terms, -torch.inf)
@@ -65,7 +65,7 @@ def backward(
     grad_a, grad_k = torch.zeros_like(a), torch.zeros_like(k)
     logits_of = Logits(a, sweep)
     weighted = a if by_key is not None else a * by_row.coefficient[..., None]
-    for tile in logits_of.visit(len(a), grid(a.shape[1], k.shape[1], sweep.tiling)):
+    for tile in sweep.visit(a, grid(a.shape[1], k.shape[1], sweep.tiling)):
         right = tile.of_keys(k)
         weights = logits_of(tile, tile.of_rows(a), right)
         if by_key is not None:

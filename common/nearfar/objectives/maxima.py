@@ -7,12 +7,12 @@ from torch import Tensor
 
 from nearfar.objectives.denominator import Rule
 from nearfar.objectives.gemm import fast_gemm
-from nearfar.objectives.tiles import LN2, Logits, Order, Sweep, Tiling, grid
+from nearfar.objectives.tiles import LN2, Logits, Order, Schedule, Sweep, Tiling, grid
 
 
 @torch.no_grad()
-def row_maxima(a: Tensor, k: Tensor, rule: Rule, order: Order | None = None) -> tuple[Tensor, Tensor]:
-    """Largest logit among the keys a rule leaves, and how many it leaves.
+def row_maxima(a: Tensor, k: Tensor, rule: Rule, order: Order | None = None) -> Tensor:
+    """Largest logit among the keys a rule leaves, without the rule's log-weights.
 
     Args:
         a: Left operand, shape ``(B, N, d)``.
@@ -21,21 +21,42 @@ def row_maxima(a: Tensor, k: Tensor, rule: Rule, order: Order | None = None) -> 
         order: Positions of rows and keys where they are not 0, 1, 2, ...
 
     Returns:
-        Maxima ``(B, N)``, minus infinity where no key counts, and counts ``(B, N)``, int64.
+        Shape ``(B, N)``, minus infinity where no key counts.
     """
-    shape = a.shape[:2]
-    best = a.new_full(shape, -torch.inf)
-    count = torch.zeros(shape, dtype=torch.int64, device=a.device)
-    tiling = Tiling.choose((*shape, k.shape[1]), a.device)
-    logits_of = Logits(a, Sweep(rule, tiling, order or Order()), weighted=False)
-    with fast_gemm(a, tiling.rows):
-        for tile in logits_of.visit(len(a), grid(a.shape[1], k.shape[1], tiling)):
+    best = a.new_full(a.shape[:2], -torch.inf)
+    sweep, schedule = _sweep(a, k, rule, order)
+    logits_of = Logits(a, sweep, weighted=False)
+    with fast_gemm(a, sweep.tiling.rows):
+        for tile in sweep.visit(a, schedule):
             logits = tile.hide(logits_of(tile, tile.of_rows(a), tile.of_keys(k)), -torch.inf)
-            counted = tile.keep.sum(-1) if isinstance(tile.keep, Tensor) else len(tile.block.keys)
-            tile.of_rows(count).add_(counted)
             seen = tile.of_rows(best)
             seen.copy_(torch.maximum(seen, logits.amax(-1)))
-    return best * LN2, count
+    return best * LN2
+
+
+def row_counts(a: Tensor, k: Tensor, rule: Rule, order: Order | None = None) -> Tensor:
+    """How many keys a rule leaves every row; no logit is computed for it.
+
+    Args:
+        a: Left operand, shape ``(B, N, d)``.
+        k: Right operand, shape ``(B, M, d)``.
+        rule: Which keys count.
+        order: Positions of rows and keys where they are not 0, 1, 2, ...
+
+    Returns:
+        Shape ``(B, N)``, int64.
+    """
+    count = torch.zeros(a.shape[:2], dtype=torch.int64, device=a.device)
+    sweep, schedule = _sweep(a, k, rule, order)
+    for tile in sweep.visit(a, schedule):
+        counted = tile.keep.sum(-1) if isinstance(tile.keep, Tensor) else len(tile.block.keys)
+        tile.of_rows(count).add_(counted)
+    return count
+
+
+def _sweep(a: Tensor, k: Tensor, rule: Rule, order: Order | None) -> tuple[Sweep, Schedule]:
+    tiling = Tiling.choose((len(a), a.shape[1], k.shape[1]), a.device)
+    return Sweep(rule, tiling, order or Order()), grid(a.shape[1], k.shape[1], tiling)
 
 
 def beats(value: Tensor, others: Tensor) -> Tensor:

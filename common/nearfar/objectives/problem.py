@@ -14,10 +14,11 @@ from nearfar.objectives.denominator import All, Nothing, NotPositive, NotSelf, R
 from nearfar.objectives.denominator.combine import has_part, with_positives
 from nearfar.objectives.direction import Direction, log_add
 from nearfar.objectives.logsumexp import Backend, log_sum_exp
-from nearfar.objectives.maxima import beats, row_maxima
+from nearfar.objectives.maxima import beats, row_counts, row_maxima
 from nearfar.objectives.positives import Positives, Resolved, resolve
 from nearfar.objectives.ranks import Ranks
 from nearfar.objectives.similarity import Comparison
+from nearfar.objectives.views import at_least_float32
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -187,13 +188,14 @@ class Problem:
             shape: Wanted shape of the results, ``(..., N)``.
         """
         order = self.ranks.order(self.anchors.device)
-        maximum, size = row_maxima(self.anchors, self.all_keys, self._rule(include_positive=False), order)
-        if self.include_positive:
-            rule = self._rule(include_positive=True)
-            size = row_maxima(self.anchors, self.all_keys, rule, order)[1]
+        maximum = row_maxima(self.anchors, self.all_keys, self._rule(include_positive=False), order)
+        size = row_counts(
+            self.anchors, self.all_keys, self._rule(include_positive=self.include_positive), order
+        )
         for left, right, rule in self.outside:
             if right.dim() == 3:
-                more, count = (x.reshape_as(size) for x in row_maxima(left, right, rule))
+                more = row_maxima(left, right, rule).reshape_as(maximum)
+                count = row_counts(left, right, rule).reshape_as(size)
             else:
                 more = torch.einsum("bnd,bnrd->bnr", left, right).amax(-1)
                 count = torch.full_like(size, right.shape[-2])
@@ -211,8 +213,7 @@ class Problem:
 
 def _flattened(x: Tensor) -> Tensor:
     """Shape ``(B, N, d)``, at least single precision."""
-    x = x.flatten(0, -3) if x.dim() > 2 else x[None]
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return at_least_float32(x.flatten(0, -3) if x.dim() > 2 else x[None])
 
 
 def _outside(

@@ -90,6 +90,21 @@ class Sweep:
     order: Order
     shift: bool = True
 
+    def visit(self, like: Tensor, schedule: Schedule) -> Iterator[Tile]:
+        """The tiles in which any key counts.
+
+        Args:
+            like: An operand, for device and number of problems, shape ``(B, N, d)``.
+            schedule: Rows and keys of the tiles, for every part of the problems.
+        """
+        for span in spans(len(like), self.tiling.problems):
+            problems = slice(span.start, span.stop)
+            for rows, keys in schedule:
+                block = Block(rows, keys, like.device, problems, self.order.rows, self.order.keys)
+                keep = self.rule.keep(block)
+                if keep is not False:
+                    yield Tile(block, keep)
+
 
 def grid(num_rows: int, num_keys: int, tiling: Tiling) -> Schedule:
     """All tiles, row by row.
@@ -177,26 +192,10 @@ class Logits:
     """
 
     def __init__(self, like: Tensor, sweep: Sweep, *, weighted: bool = True) -> None:
-        self.sweep, self.device = sweep, like.device
+        self.sweep = sweep
         self.weighted, tiling = weighted and sweep.rule.weighted, sweep.tiling
         self.buffer = like.new_empty(tiling.problems * tiling.rows * tiling.keys)
         self.spare: Tensor | None = None
-
-    def visit(self, num_problems: int, schedule: Schedule) -> Iterator[Tile]:
-        """The tiles in which any key counts.
-
-        Args:
-            num_problems: B.
-            schedule: Rows and keys of the tiles, for every part of the problems.
-        """
-        order, rule = self.sweep.order, self.sweep.rule
-        for span in spans(num_problems, self.sweep.tiling.problems):
-            problems = slice(span.start, span.stop)
-            for rows, keys in schedule:
-                block = Block(rows, keys, self.device, problems, order.rows, order.keys)
-                keep = rule.keep(block)
-                if keep is not False:
-                    yield Tile(block, keep)
 
     def __call__(self, tile: Tile, left: Tensor, right: Tensor) -> Tensor:
         """Logits of a tile, whether or not its keys count.

@@ -35,7 +35,7 @@ def forward(x: Tensor, sweep: Sweep, schedule: Schedule) -> OnlineSum:
     """
     sums = OnlineSum(x, x.shape[:2], shift=sweep.shift)
     logits_of = Logits(x, sweep)
-    for tile in logits_of.visit(len(x), schedule):
+    for tile in sweep.visit(x, schedule):
         logits = logits_of(tile, tile.of_rows(x), tile.of_keys(x))
         sides = (-1,) if tile.on_diagonal else (-1, -2)
         if sweep.shift:
@@ -60,7 +60,7 @@ def backward(x: Tensor, upstream: Upstream, sweep: Sweep, schedule: Schedule) ->
     """
     out = torch.zeros_like(x)
     logits_of = Logits(x, sweep)
-    for tile in logits_of.visit(len(x), schedule):
+    for tile in sweep.visit(x, schedule):
         left, right = tile.of_rows(x), tile.of_keys(x)
         logits = logits_of(tile, left, right)
         scratch = logits_of.scratch(logits.shape)
