@@ -58,6 +58,16 @@ class StorageError(NearfarError, OSError):
     exit_code = 6
 
 
+class PreemptedError(NearfarError):
+    """The run was asked to stop and saved itself; ``--resume`` goes on where it was."""
+
+    exit_code = 75
+
+
+class PrunedError(NearfarError):
+    """A trial is behind the others and was not worth finishing."""
+
+
 class CheckpointError(NearfarError):
     """No usable checkpoint, or one that belongs to a different run."""
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from nearfar.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class MethodEntry:
@@ -24,6 +26,9 @@ class MethodEntry:
         method: The module class (a ``Method``).
         task: The task class (a ``Task``) that pairs it with data.
         requires: Optional packages a run needs, by import name.
+        space: Settings that ``nearfar tune`` searches (a ``SearchSpace``); its module must not import torch.
+        example: Function ``folder -> settings`` that writes a data set of a second or two into a folder and
+            returns the ``key=value`` words for a small model on it; what the conformance tests train on.
     """
 
     name: str
@@ -33,6 +38,8 @@ class MethodEntry:
     method: str
     task: str
     requires: tuple[str, ...] = ()
+    space: str | None = None
+    example: str | None = None
 
     @property
     def domain(self) -> str:
@@ -40,8 +47,15 @@ class MethodEntry:
         return self.name.partition(".")[0]
 
     def load(self, part: str) -> Any:
-        """Import ``config``, ``method`` or ``task``."""
-        module, _, attribute = getattr(self, part).partition(":")
+        """Import ``config``, ``method``, ``task``, ``space`` or ``example``.
+
+        Raises:
+            ConfigError: If the method names no such part.
+        """
+        place: str | None = getattr(self, part)
+        if place is None:
+            raise ConfigError(f"{self.name} has no {part}")
+        module, _, attribute = place.partition(":")
         return getattr(importlib.import_module(module), attribute)
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from nearfar.errors import NearfarError
+from nearfar.pipelines.commands.doctor import doctor
+from nearfar.pipelines.commands.methods import methods
+from nearfar.pipelines.commands.train import train
 
 app = typer.Typer(
     name="nearfar",
@@ -20,10 +21,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON last.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress output.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -43,107 +40,8 @@ def root(
     """Contrastive self-supervised learning for graphs, time series and recommendation."""
 
 
-@app.command()
-def train(
-    method: Annotated[str, typer.Argument(help="Registered method, such as recsys.mclrec.")],
-    settings: Annotated[
-        list[str] | None, typer.Argument(help="Settings as key=value, such as optim.lr=5e-4 seed=1.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with settings.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Repeat with so many seeds, from `seed` on.")] = 1,
-    workers: Annotated[int, typer.Option(min=1, help="Seeds trained at a time.")] = 1,
-    json_line: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Train a method, test it, record the run.
-
-    Settings: method defaults < shipped recipe < --config file < NEARFAR_* variables < key=value.
-    """
-    from nearfar.pipelines.registry import find
-    from nearfar.pipelines.settings import resolve_settings
-
-    resolve_settings(find(method), settings or [], config)  # a typo is answered before torch is loaded
-
-    from nearfar.pipelines.seeds import Job, run_jobs
-
-    group = run_jobs([Job(method, tuple(settings or []), config, seeds)], workers=workers, quiet=quiet)[0]
-    outcome = group.outcome()
-    if json_line:
-        typer.echo(outcome.to_json())
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{method}: {', '.join(run.output_dir for run in group.outcomes)}")
-    table = Table(show_edge=False)
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    for name, value in outcome.metrics.items():
-        table.add_row(name, f"{value:.4f}")
-    console.print(table, soft_wrap=False)
-
-
-@app.command()
-def methods(json_line: Json = False, debug: Debug = False) -> None:
-    """List the registered methods."""
-    from nearfar.pipelines.registry import methods as registered
-
-    entries = registered()
-    if json_line:
-        typer.echo(
-            json.dumps([{"name": e.name, "summary": e.summary, "source": e.source} for e in entries.values()])
-        )
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(show_edge=False)
-    for heading in ("method", "what it is", "source"):
-        table.add_column(heading)
-    for entry in entries.values():
-        table.add_row(entry.name, entry.summary, entry.source)
-    Console().print(table)
-
-
-@app.command()
-def doctor(
-    imports: Annotated[
-        bool, typer.Option("--imports", help="Import every optional package to find broken ones (a minute).")
-    ] = False,
-    json_line: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Show versions, optional packages with the command that repairs each, devices and the store.
-
-    Exits with 1 when something is broken (a missing optional package is not).
-    """
-    from nearfar.pipelines.doctor import examine
-
-    report = examine(imports=imports)
-    if json_line:
-        typer.echo(json.dumps(report.to_dict()))
-        raise typer.Exit(1 if report.problems else 0)
-    from rich.console import Console
-    from rich.table import Table
-
-    # Commands and paths hold square brackets, which rich would take for markup, and must not be folded.
-    console = Console(markup=False, highlight=False, soft_wrap=True)
-    base = ", ".join(f"{name} {version or 'missing'}" for name, version in report.base.items())
-    console.print(f"nearfar {report.nearfar}, Python {report.python}, {base}")
-    table = Table(show_edge=False)
-    for heading in ("optional package", "version", "state", "for"):
-        table.add_column(heading)
-    for package in report.packages:
-        table.add_row(package.name, package.version or "-", package.state, package.purpose)
-    console.print(table, soft_wrap=False)
-    for package in report.packages:
-        if package.command:
-            console.print(f"{package.name} is {package.state}: {package.command}")
-    console.print(f"devices: {', '.join(report.devices)} (device=auto takes {report.devices[0]})")
-    console.print(f"store: {report.store} ({report.store_state})")
-    raise typer.Exit(1 if report.problems else 0)
+for command in (train, methods, doctor):
+    app.command()(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

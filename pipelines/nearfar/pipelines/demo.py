@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from nearfar.errors import NearfarError
+from nearfar.messages import warn
 from nearfar.pipelines.report import Column, console, draw_bars, markdown_table, print_table
 from nearfar.pipelines.seeds import Group, Job, run_jobs
-from nearfar.pipelines.train import warn
 from nearfar.recsys import Recommender
 from nearfar.tracking import default_uri, open_store, start_run
 

@@ -12,9 +12,10 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 
 from nearfar.config import RunConfig, config_hash, flatten
+from nearfar.messages import warn
 from nearfar.pipelines.registry import find
 from nearfar.pipelines.settings import resolve_settings
-from nearfar.pipelines.train import Outcome, prepare, train, warn
+from nearfar.pipelines.train import Outcome, prepare, train
 from nearfar.tracking import TrackedRun, experiment_name, open_store, start_run
 from nearfar.training.progress import share_terminal
 

@@ -6,7 +6,6 @@ import json
 import os
 import resource
 import socket
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 
 from nearfar.config import RunConfig, config_hash, flatten, suggest
 from nearfar.errors import ConfigError, DivergedError, NearfarError, OutOfMemoryError, StorageError
+from nearfar.messages import warn
 from nearfar.optional import installed, missing
 from nearfar.pipelines.environment import describe_environment, git_state
 from nearfar.pipelines.output import OutputFolder
@@ -42,11 +42,6 @@ class Outcome:
     def to_json(self) -> str:
         """``{"run_id": ..., "metrics": {...}, "output_dir": ...}``."""
         return json.dumps({"run_id": self.run_id, "metrics": self.metrics, "output_dir": self.output_dir})
-
-
-def warn(message: str) -> None:
-    """One line for people, on standard error."""
-    sys.stderr.write(f"nearfar: {message}\n")
 
 
 def train(

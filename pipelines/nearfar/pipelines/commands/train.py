@@ -1,0 +1,51 @@
+"""``nearfar train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nearfar.pipelines.commands.options import Debug, Json, Quiet
+
+
+def train(
+    method: Annotated[str, typer.Argument(help="Registered method, such as recsys.mclrec.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="Settings as key=value, such as optim.lr=5e-4 seed=1.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with settings.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Repeat with so many seeds, from `seed` on.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Seeds trained at a time.")] = 1,
+    json_line: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train a method, test it, record the run.
+
+    Settings: method defaults < shipped recipe < --config file < NEARFAR_* variables < key=value.
+    """
+    from nearfar.pipelines.registry import find
+    from nearfar.pipelines.settings import resolve_settings
+
+    resolve_settings(find(method), settings or [], config)  # a typo is answered before torch is loaded
+
+    from nearfar.pipelines.seeds import Job, run_jobs
+
+    group = run_jobs([Job(method, tuple(settings or []), config, seeds)], workers=workers, quiet=quiet)[0]
+    outcome = group.outcome()
+    if json_line:
+        typer.echo(outcome.to_json())
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{method}: {', '.join(run.output_dir for run in group.outcomes)}")
+    table = Table(show_edge=False)
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in outcome.metrics.items():
+        table.add_row(name, f"{value:.4f}")
+    console.print(table, soft_wrap=False)
