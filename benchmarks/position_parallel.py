@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nearfar.recsys import MCLRec, MCLRecConfig, leave_one_out, load_dataset
+from nearfar.recsys.mclrec.batches import Prefixes
 from nearfar.recsys.sasrec.method import next_item_loss
 from nearfar.recsys.windows import WindowBatches
 from nearfar.runtime import Runtime, generator
@@ -61,21 +62,23 @@ def main() -> None:
         runtime=Runtime.start("cpu"),
     )
 
+    prefixes = Prefixes(split, config.max_length)
+
     def windows(step: int) -> tuple[Tensor, int]:
         batch = source.batch(step)
         return next_item_loss(method.scorer, batch) / batch.num_targets, batch.num_targets
 
     def prefix_rows(step: int) -> tuple[Tensor, int]:
-        chosen = torch.randint(len(method.prefix_ends), (ROWS,), generator=generator(0, "rows", step))
-        end, begin = method.prefix_ends[chosen], method.first_items[chosen]
+        chosen = torch.randint(len(prefixes), (ROWS,), generator=generator(0, "rows", step))
+        end, begin = prefixes.ends[chosen], prefixes.begins[chosen]
         length = (end - begin).clamp(max=config.max_length)
         position = torch.arange(config.max_length)
         index = (end - length)[:, None] + position
-        rows = method.items[index.clamp(max=len(method.items) - 1)] * (position < length[:, None])
+        rows = prefixes.items[index.clamp(max=len(prefixes.items) - 1)] * (position < length[:, None])
         state = method.scorer(rows)[torch.arange(ROWS), length - 1]
-        return F.cross_entropy(method.scorer.logits(state), method.items[end] - 1), ROWS
+        return F.cross_entropy(method.scorer.logits(state), prefixes.items[end] - 1), ROWS
 
-    total = len(MCLRec(config, split).prefix_ends)
+    total = len(prefixes)
     print(f"{arguments.data}: {total:,} (prefix, next item) pairs per epoch, one thread, CPU seconds")
     results = {}
     for name, loss in (("one row per prefix", prefix_rows), ("whole windows", windows)):

@@ -5,7 +5,7 @@ The codes are part of the public contract: schedulers and Make recipes branch on
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 def first_line(error: BaseException) -> str:
@@ -41,9 +41,19 @@ class DataError(NearfarError, ValueError):
 
 
 class DivergedError(NearfarError, ArithmeticError):
-    """The loss or a gradient stopped being finite."""
+    """The loss or a gradient stopped being finite.
+
+    Args:
+        message: For people.
+        step: At which it happened.
+        report: What was found when the step was repeated under observation.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, step: int | None = None, report: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.step, self.report = step, report
 
 
 class OutOfMemoryError(NearfarError, MemoryError):

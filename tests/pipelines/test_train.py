@@ -17,7 +17,8 @@ from nearfar.errors import ConfigError, DivergedError, StorageError
 from nearfar.optional import installed
 from nearfar.pipelines.cli import run as command_line
 from nearfar.pipelines.seeds import Job, run_jobs, summarise
-from nearfar.pipelines.train import _translate, train
+from nearfar.pipelines.ends import translate
+from nearfar.pipelines.train import train
 from nearfar.recsys import Recommender
 from nearfar.recsys.sasrec.method import SASRec
 from nearfar.tracking import open_store
@@ -33,12 +34,15 @@ def test_a_run_leaves_everything_in_its_folder_and_in_the_store(
     folder = Path(outcome.output_dir)
     assert folder.parent == tmp_path / "outputs" / "toy"
     assert {path.name for path in folder.iterdir()} == {
+        ".lock",
         "checkpoints",
         "config.yaml",
         "curves.csv",
         "curves.png",
         "environment.json",
         "model",
+        "outbox.jsonl",
+        "outbox.sent",
         "run.json",
     }
     assert json.loads((folder / "run.json").read_text())["status"] == "done"
@@ -214,12 +218,12 @@ def test_a_second_run_replaces_the_first_but_never_strangers_files(
 
 
 def test_errors_of_torch_and_the_system_get_their_exit_codes() -> None:
-    memory = _translate(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"))
+    memory = translate(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"))
     assert memory.exit_code == 5  # type: ignore[attr-defined]
-    assert "targets_per_batch" in str(memory)
-    assert _translate(MemoryError()).exit_code == 5  # type: ignore[attr-defined]
-    disk = _translate(OSError(28, "No space left on device", "x.ckpt"))
+    assert "lower the batch size" in str(memory)
+    assert translate(MemoryError()).exit_code == 5  # type: ignore[attr-defined]
+    disk = translate(OSError(28, "No space left on device", "x.ckpt"))
     assert disk.exit_code == 6  # type: ignore[attr-defined]
     other = ValueError("something else")
-    assert _translate(other) is other
+    assert translate(other) is other
     assert DivergedError.exit_code == 4

@@ -44,7 +44,7 @@ def test_position_parallel_loss_is_the_prefix_row_loss() -> None:
     model = encoder()
     targets = torch.zeros_like(items)
     targets[:, :-1] = items[:, 1:]
-    batch = SequenceBatch(items, targets, int((targets > 0).sum()))
+    batch = SequenceBatch.of(items, targets)
     parallel = next_item_loss(model, batch)
     parallel_grads = torch.autograd.grad(parallel, list(model.parameters()))
 

@@ -24,18 +24,14 @@ def make(step: int) -> Checkpoint:
 def test_round_trip_and_what_is_kept(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path / "new" / "folder", keep=2)
     for step in range(1, 7):
-        store.save(make(step), is_best=step == 2)
+        store.save(make(step), best=2 if step >= 2 else None)
     assert store.steps() == [2, 5, 6]
     loaded = store.load_latest({"seed": 0})
     assert loaded is not None
     assert loaded.step == 6
     assert torch.equal(loaded.method["w"], make(6).method["w"])
-    assert (store.folder / "LATEST").read_text() == "step-00000006.ckpt"
-    assert (store.folder / "BEST").read_text() == "step-00000002.ckpt"
-    store.save(make(7), is_best=True)
-    store.save(make(8))
-    store.save(make(9))
-    store.save(make(10))
+    for step in range(7, 11):
+        store.save(make(step), best=7)
     assert store.steps() == [7, 9, 10]
     store.clear()
     assert list(store.folder.iterdir()) == []
@@ -119,7 +115,7 @@ def test_a_failed_save_leaves_the_old_one_and_no_litter(
     with pytest.raises(StorageError, match="No space left"):
         store.save(make(2))
     monkeypatch.undo()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["LATEST", "step-00000001.ckpt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001.ckpt"]
     loaded = store.load_latest({"seed": 0})
     assert loaded is not None
     assert loaded.step == 1

@@ -11,7 +11,7 @@ from nearfar.config.run import (
     SelectionConfig,
     TrackingConfig,
 )
-from nearfar.config.settings import Settings, canonical_json, config_hash, flatten
+from nearfar.config.settings import Settings, canonical_json, config_hash, decisive, flatten
 from nearfar.config.suggest import suggest
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "TrackingConfig",
     "canonical_json",
     "config_hash",
+    "decisive",
     "environment_layer",
     "file_layer",
     "flatten",

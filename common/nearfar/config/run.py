@@ -70,6 +70,14 @@ class RunConfig(Settings):
     output_dir: Path | None = Field(
         None, description="Folder of the run; null makes outputs/<data>/<method>-<hash>-s<seed>."
     )
+    precision: Literal["float32", "bf16"] = Field(
+        "float32", description="bf16 runs forward passes under autocast; weights stay float32."
+    )
+    compile: bool = Field(False, description="Compile the method's modules with torch.compile.")
+    deterministic: bool = Field(
+        False, description="On CUDA, exact repeats at some cost; CPU runs repeat exactly anyway."
+    )
+    loader_workers: int = Field(0, ge=0, le=64, description="Threads that prepare the next batches.")
     log_every: int = Field(20, ge=1, description="Steps between fetches of losses from the device.")
     optim: OptimConfig = OptimConfig()
     selection: SelectionConfig = SelectionConfig()

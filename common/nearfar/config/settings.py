@@ -71,13 +71,29 @@ def canonical_json(settings: Settings) -> str:
     return json.dumps(settings.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
 
-# Where a run reads, writes and computes does not change what it computes. (Another thread count may change
-# the last bits; it is recorded beside the hash, not in it.)
-PLACES = frozenset({"checkpoint", "data_dir", "device", "num_threads", "output_dir", "tracking"})
+# Where a run reads, writes and computes, and what it says meanwhile, does not change what it computes. (Another
+# thread count may change the last bits; it is recorded beside the hash, not in it.)
+PLACES = frozenset(
+    {
+        "checkpoint",
+        "data_dir",
+        "device",
+        "loader_workers",
+        "log_every",
+        "num_threads",
+        "output_dir",
+        "tracking",
+    }
+)
+
+
+def decisive(settings: Settings) -> dict[str, Any]:
+    """The settings that decide what is computed, flat: all but the seed and the places."""
+    values = settings.model_dump(mode="json")
+    return flatten({key: value for key, value in values.items() if key not in PLACES and key != "seed"})
 
 
 def config_hash(settings: Settings) -> str:
-    """16 hex digits that name an experiment: everything but the places it reads, writes and runs in."""
-    values = {k: v for k, v in settings.model_dump(mode="json").items() if k not in PLACES}
-    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    """16 hex digits that name an experiment; runs of it differ by seed, and by where they read, write and run."""
+    text = json.dumps(decisive(settings), sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

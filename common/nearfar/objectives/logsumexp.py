@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Literal, TypeAlias, get_args
 
 from torch import Tensor
@@ -17,6 +20,24 @@ BACKENDS: tuple[str, ...] = get_args(Backend)
 DENSE_LOGITS = 192 * 192
 # Beyond this width fused kernels compute tiles again for every part of a gradient, and tiles in memory are less work.
 WIDEST_FUSED = 512
+
+_EDGE: ContextVar[int | None] = ContextVar("edge", default=None)
+
+
+@contextmanager
+def small_tiles(edge: int | None) -> Iterator[None]:
+    """Within, every contrast is computed in tiles of at most ``edge`` rows and keys, whatever its backend.
+
+    For when memory has run out: the values are the same, to round-off.
+
+    Args:
+        edge: Rows and keys in a tile; ``None`` changes nothing.
+    """
+    token = _EDGE.set(edge)
+    try:
+        yield
+    finally:
+        _EDGE.reset(token)
 
 
 def log_sum_exp(
@@ -45,6 +66,8 @@ def log_sum_exp(
         ValueError: If ``backend`` is ``"triton"`` where that cannot be used, saying why.
     """
     other = a if k is None else k
+    if (edge := _EDGE.get()) is not None:
+        return tiled_log_sum_exp(a, k, rule, columns=columns, order=order, edge=edge)
     if backend == "auto" and len(a) * a.shape[1] * other.shape[1] <= DENSE_LOGITS:
         backend = "dense"
     if backend == "dense":

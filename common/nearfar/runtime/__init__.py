@@ -1,7 +1,18 @@
-"""Where a run computes and where its randomness comes from."""
+"""Where a run computes, where its randomness comes from, and how it is asked to stop."""
 
 from nearfar.runtime.device import resolve_device
 from nearfar.runtime.distributed import Runtime
+from nearfar.runtime.interruption import Interruption
 from nearfar.runtime.rng import generator, isolated_rng, numpy_generator, stream_seed
+from nearfar.runtime.transfer import to_device
 
-__all__ = ["Runtime", "generator", "isolated_rng", "numpy_generator", "resolve_device", "stream_seed"]
+__all__ = [
+    "Interruption",
+    "Runtime",
+    "generator",
+    "isolated_rng",
+    "numpy_generator",
+    "resolve_device",
+    "stream_seed",
+    "to_device",
+]

@@ -1,17 +1,26 @@
 """Recording runs in MLflow without ever slowing or stopping the training that is recorded."""
 
 from nearfar.tracking.names import check_metric_names, experiment_name
-from nearfar.tracking.run import NullRun, Run, TrackedRun, start_run
+from nearfar.tracking.redelivery import SyncReport, sync
+from nearfar.tracking.run import LocalRun, NullRun, Run, TrackedRun, set_aside, start_local_run, start_run
+from nearfar.tracking.stale import close_stale_runs, stale_runs
 from nearfar.tracking.store import Store, default_uri, open_store
 
 __all__ = [
+    "LocalRun",
     "NullRun",
     "Run",
     "Store",
+    "SyncReport",
     "TrackedRun",
     "check_metric_names",
+    "close_stale_runs",
     "default_uri",
     "experiment_name",
     "open_store",
+    "set_aside",
+    "stale_runs",
+    "start_local_run",
     "start_run",
+    "sync",
 ]

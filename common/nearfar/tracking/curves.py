@@ -1,37 +1,38 @@
-"""The curves of one run: kept thin while it trains, drawn and written as CSV at its end."""
+"""The curves of one run, read from its journal, written as CSV and drawn."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nearfar.optional import require
-
-MOST_POINTS = 2000
+from nearfar.tracking.journal import read
+from nearfar.tracking.system import PREFIX
 
 
 class Curves:
-    """At most 2,000 points a metric; when full, every second point goes and the stride doubles."""
+    """The points of every metric but those of the machine, by name, in order of steps.
 
-    def __init__(self) -> None:
-        self.points: dict[str, list[tuple[int, float]]] = {}
-        self._stride: dict[str, int] = {}
-        self._seen: dict[str, int] = {}
+    Args:
+        points: ``(step, value)`` by metric.
+    """
 
-    def add(self, metrics: Mapping[str, float], step: int) -> None:
-        """Remember the values of one step."""
-        for name, value in metrics.items():
-            stride = self._stride.setdefault(name, 1)
-            seen = self._seen.get(name, 0)
-            self._seen[name] = seen + 1
-            if seen % stride:
-                continue
-            points = self.points.setdefault(name, [])
-            points.append((step, value))
-            if len(points) >= MOST_POINTS:
-                del points[1::2]
-                self._stride[name] = 2 * stride
+    def __init__(self, points: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+        self.points = {name: sorted(values) for name, values in points.items()}
+
+    @classmethod
+    def read(cls, outbox: Path) -> Curves:
+        """Those of a run with all its resumptions.
+
+        Args:
+            outbox: Its journal; one that does not exist has no curves.
+        """
+        points: dict[str, dict[int, float]] = {}
+        for name, step, value in read(outbox):
+            if not name.startswith(PREFIX):
+                points.setdefault(name, {})[step] = value
+        return cls({name: list(values.items()) for name, values in points.items()})
 
     def write_csv(self, path: Path) -> None:
         """All points, one line each: metric, step, value."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable
 
 # MLflow refuses @ and % in metric names: NDCG@10 is written ndcg_at_10.
+LONGEST_NAME = 250
 _ALLOWED = re.compile(r"[A-Za-z0-9_\-./ ]+")
 
 
@@ -16,6 +18,11 @@ def check_metric_names(names: Iterable[str]) -> None:
         ValueError: Names the offending metric.
     """
     for name in names:
+        if len(name) > LONGEST_NAME or (name and posixpath.normpath(name) != name) or name[:1] in ("/", "."):
+            raise ValueError(
+                f"metric name {name[:60]!r}: at most {LONGEST_NAME} characters, and a tidy relative path such as "
+                "test/ndcg_at_10"
+            )
         if not _ALLOWED.fullmatch(name):
             raise ValueError(
                 f"metric name {name!r}: only letters, digits, '_', '-', '.', ' ' and '/'; write ndcg_at_10"

@@ -1,31 +1,39 @@
-"""One run in the store: what the loop and the pipelines say to it, and a stand-in that records nothing."""
+"""One run: what the loop and the pipelines say to it goes into its journal, and from there to the store."""
 
 from __future__ import annotations
 
+import json
 import math
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from nearfar.errors import StorageError, first_line
-from nearfar.optional import require
+from nearfar.tracking.courier import UNSENT_PARENT, Courier
+from nearfar.tracking.delivery import Delivery
+from nearfar.tracking.journal import Journal, Operation, header, operations
 from nearfar.tracking.names import check_metric_names
-from nearfar.tracking.sender import MetricSender, Value
-from nearfar.tracking.store import URI_VARIABLE, Store
+from nearfar.tracking.store import Store
+from nearfar.tracking.system import PREFIX, SystemSampler
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 LONGEST_PARAM = 6000
+MOST_BEHIND = 1 << 20  # bytes of the journal, some 10,000 lines
 
 
 class Run(Protocol):
-    """What a pipeline needs from a run."""
+    """What a pipeline needs from a run; nothing here waits for a store, and no trouble of one gets out."""
 
-    run_id: str | None
+    @property
+    def run_id(self) -> str | None:
+        """Id in the store; ``None`` until it has answered."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Queue metric values; returns at once."""
+        """Record finite metric values."""
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
@@ -34,17 +42,20 @@ class Run(Protocol):
         """Record which data, by content digest."""
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
-        """Store a file, or every file of a folder."""
+        """Store a file, or every file of a folder, as it is when it is delivered."""
 
     def model(self, arguments: Mapping[str, Any]) -> None:
-        """Store a pyfunc model."""
+        """Store a pyfunc model: ``builder`` and ``folder`` as :meth:`Task.log_model` gives them."""
+
+    def persist(self) -> None:
+        """Have on disk what was said so far; for whoever is about to commit a checkpoint."""
 
     def finish(self, status: Status, reason: str | None = None) -> None:
-        """Deliver what is queued and end the run."""
+        """End the run; only the first end counts."""
 
 
 class NullRun:
-    """Records nothing (``tracking.enabled=false``, and every process but the first)."""
+    """Records nothing: every process but the first."""
 
     run_id: str | None = None
 
@@ -53,91 +64,167 @@ class NullRun:
     def dataset(self, name: str, digest: str, source: str) -> None: ...
     def artifact(self, path: Path, folder: str | None = None) -> None: ...
     def model(self, arguments: Mapping[str, Any]) -> None: ...
+    def persist(self) -> None: ...
     def finish(self, status: Status, reason: str | None = None) -> None: ...
 
 
-class TrackedRun:
-    """A run in an MLflow store, addressed by id: it never touches MLflow's active-run stack.
+@dataclass(frozen=True)
+class _Opened:
+    """A journal ready to be written, and what it already holds."""
 
-    Training outlives the tracker: a failing call is reported through ``warn`` and the run goes on.
+    journal: Journal
+    created: Operation
+    known: Mapping[str, set[int]] = field(default_factory=dict)
+    resumed: bool = False
+
+
+class LocalRun:
+    """A run with a journal and no store (``tracking.enabled=false``); ``nearfar sync --to`` can send it later.
+
+    Args:
+        opened: From :func:`start_run` or :func:`start_local_run`.
+    """
+
+    def __init__(self, opened: _Opened) -> None:
+        self._journal, self._known = opened.journal, opened.known
+        self._checked: set[str] = set()
+        self._ended = False
+
+    @property
+    def run_id(self) -> str | None:
+        """A local run has none."""
+        return None
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Record finite values; a resumed run drops those it has, since it computes the same bits again.
+
+        Args:
+            metrics: Values by name. MLflow would store infinity as 1.8e308 and ruin the chart.
+            step: The x axis.
+
+        Raises:
+            ValueError: If MLflow would refuse a name.
+        """
+        if not self._checked.issuperset(metrics):
+            check_metric_names(metrics)
+            self._checked.update(metrics)
+        values = {
+            key: float(value)
+            for key, value in metrics.items()
+            if math.isfinite(value) and step not in self._known.get(key, ())
+        }
+        if values:
+            self._journal.append({"op": "metrics", "step": int(step), "time": _now(), "values": values})
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Set tags."""
+        self._journal.append({"op": "tag", "tags": {key: str(value) for key, value in tags.items()}})
+
+    def dataset(self, name: str, digest: str, source: str) -> None:
+        """Record name and digest as a run input."""
+        self._journal.append({"op": "dataset", "name": name, "digest": digest, "source": source})
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Store a file, or every file of a folder."""
+        self._journal.append({"op": "artifact", "path": self._place(path), "folder": folder})
+
+    def model(self, arguments: Mapping[str, Any]) -> None:
+        """Store a pyfunc model.
+
+        Args:
+            arguments: ``folder``, and ``builder``: a ``module:function`` that makes of the folder, when the
+                model is delivered, the ``name`` and what else ``mlflow.pyfunc.save_model`` wants.
+
+        Raises:
+            ValueError: If it holds anything else.
+        """
+        if set(arguments) != {"builder", "folder"}:
+            raise ValueError(f"arguments: {sorted(arguments)} given, expected 'builder' and 'folder'")
+        folder = self._place(Path(arguments["folder"]))
+        self._journal.append({"op": "model", "builder": str(arguments["builder"]), "folder": folder})
+
+    def persist(self) -> None:
+        """Flush the journal to the disk."""
+        self._journal.persist()
+
+    def finish(self, status: Status, reason: str | None = None) -> None:
+        """Write the end; only the first counts.
+
+        Args:
+            status: How MLflow calls it.
+            reason: Why it did not go well.
+        """
+        if not self._ended:
+            self._ended = True
+            self._end(status, reason)
+
+    def _end(self, status: Status, reason: str | None) -> None:
+        short = reason[:LONGEST_PARAM] if reason else None
+        self._journal.append({"op": "end", "status": status, "time": _now(), "reason": short})
+        self._journal.persist()
+        self._journal.close()
+
+    def _place(self, path: Path) -> str:
+        """Relative inside the run's own folder, which may be moved before it is delivered."""
+        folder, absolute = self._journal.path.parent.resolve(), path.resolve()
+        return str(absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute)
+
+
+class TrackedRun(LocalRun):
+    """A run whose journal is delivered to a store while it goes on.
+
+    Args:
+        opened: The journal.
+        courier: Delivers it.
+        warn: Told about tracker trouble, once per outage.
+        flush_seconds: Longest time a value waits.
+        system_metrics: Whether to sample the machine.
     """
 
     def __init__(
         self,
-        store: Store,
-        run_id: str,
-        outbox: Path,
+        opened: _Opened,
+        courier: Courier,
         warn: Callable[[str], None],
         flush_seconds: float = 2.0,
+        system_metrics: bool = True,
     ) -> None:
-        self.run_id: str | None = run_id
-        self._store, self._id, self._warn = store, run_id, warn
-        self._metric = require("mlflow.entities", "tracking runs").Metric
-        self._sender = MetricSender(self._send, outbox, warn, flush_seconds)
+        super().__init__(opened)
+        self._courier, self._warn, self._unique = courier, warn, opened.created["id"]
+        self._delivery = Delivery(self._journal, courier, warn, flush_seconds)
+        sampled = [step for key, steps in self._known.items() if key.startswith(PREFIX) for step in steps]
+        self._sampler = (
+            SystemSampler(self._log_system, max(sampled, default=-1) + 1) if system_metrics else None
+        )
 
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Queue finite values; MLflow would store infinity as 1.8e308 and ruin the chart."""
-        check_metric_names(metrics)
-        now = int(time.time() * 1000)
-        for key, value in metrics.items():
-            if math.isfinite(value):
-                self._sender.put(Value(key, float(value), now, step))
+    @property
+    def run_id(self) -> str | None:
+        """Id in the store; ``None`` until a remote one has answered."""
+        return self._courier.run_id
 
-    def _send(self, values: Sequence[Value]) -> None:
-        metrics = [self._metric(v.key, v.value, v.timestamp, v.step) for v in values]
-        self._store.client.log_batch(self._id, metrics=metrics)
+    @property
+    def reference(self) -> str:
+        """What a member of this group passes as ``parent_run_id``, known or not yet known to the store."""
+        return self._courier.run_id or UNSENT_PARENT + self._unique
 
-    def tag(self, tags: Mapping[str, str]) -> None:
-        """Set tags."""
-        for key, value in tags.items():
-            self._try("tags", self._store.client.set_tag, self._id, key, value)
+    def _log_system(self, values: Mapping[str, float], step: int) -> None:
+        if self._journal.size - self._courier.offset < MOST_BEHIND:
+            self.log(values, step)
 
-    def dataset(self, name: str, digest: str, source: str) -> None:
-        """Record name and digest as a run input (digests longer than MLflow's 36 characters are cut)."""
-        meta = require("mlflow.data.meta_dataset", "tracking runs").MetaDataset
-        sources = require("mlflow.data.code_dataset_source", "tracking runs")
-        entities = require("mlflow.entities", "tracking runs")
-        data = meta(sources.CodeDatasetSource({"mlflow.source.name": source}), name=name, digest=digest[:36])
-        tag = entities.InputTag("mlflow.data.context", "train")
-        entry = entities.DatasetInput(dataset=data._to_mlflow_entity(), tags=[tag])
-        self._try("the data set", self._store.client.log_inputs, self._id, datasets=[entry])
-
-    def artifact(self, path: Path, folder: str | None = None) -> None:
-        """Store a file, or every file of a folder."""
-        call = self._store.client.log_artifacts if path.is_dir() else self._store.client.log_artifact
-        self._try(f"artifact {path.name}", call, self._id, str(path), folder)
-
-    def model(self, arguments: Mapping[str, Any]) -> None:
-        """Store a pyfunc model under this run."""
-
-        def store_model() -> None:
-            mlflow = require("mlflow", "tracking runs")
-            require("mlflow.pyfunc", "tracking runs")
-            before = os.environ.get(URI_VARIABLE)
-            mlflow.set_tracking_uri(self._store.uri)
-            try:
-                with mlflow.start_run(run_id=self._id):
-                    mlflow.pyfunc.log_model(**arguments)
-            finally:
-                # Setting it also sets the variable, which the next run would take for the user's wish.
-                mlflow.set_tracking_uri(None)
-                if before is not None:
-                    os.environ[URI_VARIABLE] = before
-
-        self._try("the model", store_model)
-
-    def finish(self, status: Status, reason: str | None = None) -> None:
-        """Deliver what is queued (30 s at most) and end the run."""
-        self._sender.close()
-        if reason:
-            self.tag({"nearfar.status_reason": reason[:LONGEST_PARAM]})
-        self._try("the end of the run", self._store.client.set_terminated, self._id, status)
-
-    def _try(self, what: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        try:
-            call(*args, **kwargs)
-        except Exception as error:
-            self._warn(f"{what} could not be recorded: {first_line(error)}")
+    def _end(self, status: Status, reason: str | None) -> None:
+        if self._sampler is not None:
+            self._sampler.stop()
+        short = reason[:LONGEST_PARAM] if reason else None
+        self._journal.append({"op": "end", "status": status, "time": _now(), "reason": short})
+        if not self._delivery.close():
+            path = self._journal.path
+            place = path.parent if path.name == "outbox.jsonl" else path
+            self._warn(
+                f"the tracking store did not take everything; send the rest with: nearfar sync {place}"
+            )
+        if self._journal.num_lost:
+            self._warn(f"{self._journal.num_lost} records were lost because the disk was full")
+        self._journal.close()
 
 
 def start_run(
@@ -151,8 +238,12 @@ def start_run(
     warn: Callable[[str], None],
     parent_run_id: str | None = None,
     flush_seconds: float = 2.0,
+    resume: bool = False,
+    system_metrics: bool = True,
 ) -> TrackedRun:
-    """Create a run with its parameters and tags.
+    """Begin a run, or go on with the one whose journal is at ``outbox``.
+
+    A local store is written before this returns; a server is not waited for.
 
     Args:
         store: Opened store.
@@ -160,20 +251,143 @@ def start_run(
         name: Run name.
         params: Flat parameters; values longer than 6,000 characters are cut as MLflow would.
         tags: Tags.
-        outbox: File for values that cannot be delivered.
+        outbox: The journal; how far it is delivered is kept beside it, in ``<name>.sent``.
         warn: Told about tracker trouble.
-        parent_run_id: Group run this one belongs to.
+        parent_run_id: Group run this one belongs to: its id, or its :attr:`TrackedRun.reference`.
         flush_seconds: Longest time a metric value waits.
+        resume: Go on if there is a journal: what it holds is kept, what was not delivered comes first, and
+            values logged again are dropped.
+        system_metrics: Sample CPU, memory, disk, network and GPU every ten seconds.
+
+    Returns:
+        The run.
 
     Raises:
-        StorageError: If the run cannot be created: better known now than after training.
+        StorageError: If a run in a local store, or the journal, cannot be created: better known now than
+            after training.
     """
-    entities = require("mlflow.entities", "tracking runs")
-    parent = {"mlflow.parentRunId": parent_run_id} if parent_run_id else {}
+    created = _creation(store.uri, experiment, name, params, tags, parent_run_id)
+    opened = _open(outbox, warn, created, resume)
+    courier = Courier(store, outbox, warn)
+    if not store.is_remote:
+        try:
+            _create_now(store, courier, opened)
+        except Exception as error:
+            opened.journal.close()
+            if not opened.resumed:
+                outbox.unlink(missing_ok=True)
+            raise StorageError(f"cannot create a run in {store.uri}: {first_line(error)}") from error
+    courier.remember(courier.offset)
+    return TrackedRun(opened, courier, warn, flush_seconds, system_metrics)
+
+
+def start_local_run(
+    *,
+    experiment: str,
+    name: str,
+    params: Mapping[str, Any],
+    tags: Mapping[str, str],
+    outbox: Path,
+    warn: Callable[[str], None],
+    resume: bool = False,
+) -> LocalRun:
+    """Begin a run that no store hears of, or go on with it.
+
+    Args:
+        experiment: Experiment name, for whom it is sent to later.
+        name: Run name.
+        params: Flat parameters.
+        tags: Tags.
+        outbox: The journal.
+        warn: Told when the disk is full.
+        resume: Go on if there is a journal.
+
+    Returns:
+        The run.
+    """
+    return LocalRun(_open(outbox, warn, _creation(None, experiment, name, params, tags, None), resume))
+
+
+def set_aside(outbox: Path, warn: Callable[[str], None]) -> None:
+    """Before a folder is used for another run: keep a journal that was not delivered, under another name.
+
+    Args:
+        outbox: The journal; nothing happens when there is none, or a store has all of it.
+        warn: Told how to deliver it.
+    """
+    created, sent = header(outbox), outbox.with_suffix(".sent")
+    if created is None or (created["uri"] is None and not sent.exists()):
+        return
+    if _sent_offset(sent) >= outbox.stat().st_size:
+        return
+    kept = outbox.with_name(f"{outbox.stem}-{created['id'][:6]}.jsonl")
+    outbox.rename(kept)
+    if sent.exists():
+        sent.rename(kept.with_suffix(".sent"))
+    warn(f"an earlier run never reached its store entirely; send the rest with: nearfar sync {kept}")
+
+
+def _sent_offset(path: Path) -> int:
     try:
-        run = store.client.create_run(store.experiment(experiment), run_name=name, tags={**tags, **parent})
-        entries = [entities.Param(key, str(value)[:LONGEST_PARAM]) for key, value in params.items()]
-        store.client.log_batch(run.info.run_id, params=entries)
-    except Exception as error:
-        raise StorageError(f"cannot create a run in {store.uri}: {first_line(error)}") from error
-    return TrackedRun(store, run.info.run_id, outbox, warn, flush_seconds)
+        return int(json.loads(path.read_text(encoding="utf-8"))["offset"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _creation(
+    uri: str | None,
+    experiment: str,
+    name: str,
+    params: Mapping[str, Any],
+    tags: Mapping[str, str],
+    parent: str | None,
+) -> Operation:
+    return {
+        "op": "create",
+        "id": uuid.uuid4().hex,
+        "uri": uri,
+        "experiment": experiment,
+        "name": name,
+        "time": _now(),
+        "tags": {key: str(value) for key, value in tags.items()},
+        "params": {key: str(value)[:LONGEST_PARAM] for key, value in params.items()},
+        "parent": parent,
+    }
+
+
+def _open(outbox: Path, warn: Callable[[str], None], created: Operation, resume: bool) -> _Opened:
+    old = header(outbox) if resume else None
+    if old is None:
+        set_aside(outbox, warn)
+        journal = Journal(outbox, warn, fresh=True)
+        outbox.with_suffix(".sent").unlink(missing_ok=True)
+        journal.append(created)
+        return _Opened(journal, created)
+    journal = Journal(outbox, warn)
+    known: dict[str, set[int]] = defaultdict(set)
+    count = 1
+    for operation, _ in operations(outbox):
+        if operation["op"] == "resume":
+            count += 1
+        elif operation["op"] == "metrics":
+            for key in operation["values"]:
+                known[key].add(operation["step"])
+    journal.append({"op": "resume", "time": _now(), "count": count, "tags": created["tags"]})
+    return _Opened(journal, old, dict(known), resumed=True)
+
+
+def _create_now(store: Store, courier: Courier, opened: _Opened) -> None:
+    if courier.run_id is not None:
+        try:
+            store.client.get_run(courier.run_id)
+        except Exception as error:
+            if getattr(error, "error_code", None) != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            courier.restart()
+    if courier.run_id is None:
+        courier.apply(opened.created)
+        courier.offset = next(operations(opened.journal.path), ({}, 0))[1]
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -18,6 +18,7 @@ from nearfar.tracking.names import slug
 LOCK_SECONDS = 120.0
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _SQLITE = "sqlite:///"
+_SERVER = ("http://", "https://")
 
 
 def default_uri(root: Path | None = None) -> str:
@@ -33,6 +34,11 @@ class Store:
     uri: str
     client: Any
     folder: Path | None  # of a local SQLite store
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is a server, which may be away; a database is there or an error."""
+        return self.uri.startswith(_SERVER)
 
     def experiment(self, name: str) -> str:
         """Id of the experiment, created when new; artifacts of a local store go to ``artifacts/<name>``."""
@@ -54,7 +60,7 @@ class Store:
 
 
 def open_store(uri: str | None = None) -> Store:
-    """Open the store, creating a local one.
+    """Open the store, creating a local one; a server is not asked anything yet and may be away.
 
     Args:
         uri: MLflow tracking URI; ``None`` means :func:`default_uri`.
@@ -83,15 +89,17 @@ def open_store(uri: str | None = None) -> Store:
     tracking = require("mlflow.tracking", "tracking runs")
     for name in ("mlflow.store.db.utils", "mlflow.pyfunc", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    folder = path.parent if path else None
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a line for every retry otherwise
+    store = Store(uri, tracking.MlflowClient(tracking_uri=uri), path.parent if path else None)
+    if store.is_remote:
+        return store
     # Five processes that open a fresh database together crash each other's migration.
-    with _lock(folder):
+    with _lock(store.folder):
         try:
-            client = tracking.MlflowClient(tracking_uri=uri)
-            client.search_experiments(max_results=1)
+            store.client.search_experiments(max_results=1)
         except Exception as error:
             raise StorageError(f"the tracking store {uri} cannot be used: {first_line(error)}") from error
-    return Store(uri, client, folder)
+    return store
 
 
 def _sqlite_path(uri: str) -> Path | None:

@@ -6,6 +6,7 @@ from nearfar.training.ema import EMA, cosine_momentum
 from nearfar.training.loop import FitResult, fit
 from nearfar.training.method import BatchSource, Method, StepContext, StepOutput, Update
 from nearfar.training.task import DatasetCard, Task
+from nearfar.training.trainer import OnValidation, Trainer
 
 __all__ = [
     "EMA",
@@ -15,9 +16,11 @@ __all__ = [
     "DatasetCard",
     "FitResult",
     "Method",
+    "OnValidation",
     "StepContext",
     "StepOutput",
     "Task",
+    "Trainer",
     "Update",
     "chunked_backward",
     "cosine_momentum",

@@ -8,34 +8,60 @@ in silence. Files contain tensors, numbers and text, and are read with ``weights
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nearfar.atomic import replace_file, write_atomically
+from nearfar.atomic import replace_file
 from nearfar.errors import CheckpointError, StorageError
+from nearfar.messages import warn
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that decides how a run goes on, and what run it belongs to."""
+    """Everything that decides how a run goes on, and what run it belongs to.
+
+    Attributes:
+        step: Steps made.
+        fingerprint: What must be equal for the run to be continued.
+        method: Its state.
+        optimizers: State of each by name.
+        history: Validations so far.
+        memory_level: Rung of the memory ladder, which moves the last bits.
+        seconds: Training time so far.
+        environment: What may move the last bits without being part of the run's identity.
+        schema: Version of this layout.
+    """
 
     step: int
     fingerprint: Mapping[str, str | int]
     method: Mapping[str, Any]
     optimizers: Mapping[str, Any]
     history: list[dict[str, float]] = field(default_factory=list)
+    memory_level: int = 0
+    seconds: float = 0.0
     environment: Mapping[str, str | int] = field(default_factory=dict)
     schema: int = SCHEMA
 
 
+def _from_schema_1(content: dict[str, Any]) -> dict[str, Any]:
+    return {**content, "memory_level": 0, "seconds": 0.0, "schema": 2}
+
+
+MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_schema_1}
+
+
 class CheckpointStore:
-    """The checkpoints of one run in one folder: the latest few and the best."""
+    """The checkpoints of one run in one folder: the latest few and the best.
+
+    There is no pointer to the newest or the best that could be lost or wrong: the newest is the highest step
+    whose file passes its tests, the best follows from the history inside.
+    """
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         self.folder = folder
@@ -49,12 +75,12 @@ class CheckpointStore:
         """Steps with a committed checkpoint, ascending."""
         return sorted(int(path.stem.removeprefix("step-")) for path in self.folder.glob("step-*.ckpt"))
 
-    def save(self, checkpoint: Checkpoint, *, is_best: bool = False) -> Path:
+    def save(self, checkpoint: Checkpoint, *, best: int | None = None) -> Path:
         """Commit a checkpoint and delete those no longer kept.
 
         Args:
             checkpoint: What to keep.
-            is_best: Keep this one, whatever comes later, until another is the best.
+            best: Step of the best so far, kept beside the latest.
 
         Raises:
             StorageError: If it cannot be written; earlier checkpoints are intact and no partial file is left.
@@ -63,15 +89,10 @@ class CheckpointStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             replace_file(path, lambda file: torch.save(_plain(checkpoint), file), _verify)
-            write_atomically(self.folder / "LATEST", path.name)
-            if is_best:
-                write_atomically(self.folder / "BEST", path.name)
         except (OSError, RuntimeError, CheckpointError) as error:
             raise StorageError(f"cannot save the checkpoint {path}: {error}") from error
-        best = self.folder / "BEST"
-        kept = best.read_text(encoding="utf-8") if best.exists() else ""
         for step in self.steps()[: -self.keep]:
-            if self.path(step).name != kept:
+            if step != best:
                 self.path(step).unlink(missing_ok=True)
         return path
 
@@ -87,13 +108,19 @@ class CheckpointStore:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise CheckpointError(f"{path} is not a nearfar checkpoint: {error}") from error
-        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-            found = content.get("schema") if isinstance(content, dict) else None
-            raise CheckpointError(f"{path} has schema {found}, this version reads {SCHEMA}")
-        return Checkpoint(**content)
+        found = content.get("schema") if isinstance(content, dict) else None
+        while migrate := MIGRATIONS.get(found or 0):
+            content = migrate(content)
+            found = content["schema"]
+        if found != SCHEMA:
+            raise CheckpointError(f"{path} has schema {found}, this version reads 1 to {SCHEMA}")
+        try:
+            return Checkpoint(**content)
+        except TypeError as error:
+            raise CheckpointError(f"{path} is not a nearfar checkpoint: {error}") from error
 
     def load_latest(self, fingerprint: Mapping[str, str | int]) -> Checkpoint | None:
-        """The newest usable checkpoint; damaged ones are set aside as ``*.corrupt``.
+        """The newest usable checkpoint; damaged ones are set aside as ``*.corrupt``, half-written ones removed.
 
         Args:
             fingerprint: What the run is; the checkpoint's must be equal.
@@ -104,6 +131,8 @@ class CheckpointStore:
         Raises:
             CheckpointError: If every one is damaged, or the newest belongs to another run.
         """
+        for litter in self.folder.glob("*.tmp"):
+            litter.unlink()
         damaged = []
         for step in reversed(self.steps()):
             try:
@@ -111,17 +140,9 @@ class CheckpointStore:
             except CheckpointError as error:
                 damaged.append(str(error))
                 self.path(step).rename(self.path(step).with_suffix(".ckpt.corrupt"))
+                warn(f"{error}; set aside as *.corrupt, the one before is used")
                 continue
-            differing = [
-                f"{key}: {checkpoint.fingerprint.get(key)} in the checkpoint, {value} now"
-                for key, value in fingerprint.items()
-                if checkpoint.fingerprint.get(key) != value
-            ]
-            if differing:
-                raise CheckpointError(
-                    f"{self.path(step)} belongs to another run ({'; '.join(differing)}); "
-                    "choose another output_dir, or the same settings and data"
-                )
+            check_same_run(checkpoint.fingerprint, fingerprint, str(self.path(step)))
             return checkpoint
         if damaged:
             raise CheckpointError("no checkpoint is usable: " + "; ".join(damaged))
@@ -129,9 +150,32 @@ class CheckpointStore:
 
     def clear(self) -> None:
         """Remove what an earlier run left here, half-written files included."""
-        for pattern in ("step-*.ckpt", "step-*.corrupt", "*.tmp", "LATEST", "BEST"):
+        for pattern in ("step-*.ckpt", "step-*.corrupt", "*.tmp"):
             for path in self.folder.glob(pattern):
                 path.unlink()
+
+
+def check_same_run(found: Mapping[str, str | int], expected: Mapping[str, str | int], where: str) -> None:
+    """Refuse to continue another run.
+
+    Args:
+        found: Fingerprint of what is there.
+        expected: Fingerprint of the run to continue.
+        where: Its place, for the message.
+
+    Raises:
+        CheckpointError: Naming every key that differs, old and new.
+    """
+    differing = [
+        f"{key}: {found.get(key, 'nothing')} in the checkpoint, {expected.get(key, 'nothing')} now"
+        for key in dict.fromkeys([*expected, *found])
+        if found.get(key) != expected.get(key)
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{where} belongs to another run ({'; '.join(differing)}); "
+            "choose another output_dir, or the same settings and data"
+        )
 
 
 def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -142,6 +186,9 @@ def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
 def _verify(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
+            # torch stores its files uncompressed: anything that claims to be larger than the file is a trap.
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise CheckpointError("it claims to hold more than its size")
             broken = archive.testzip()
     except Exception as error:  # a damaged archive makes zipfile raise almost anything
         raise CheckpointError(f"{path} is missing or damaged: {error}") from error

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nearfar.errors import DivergedError
+from nearfar.runtime import Runtime
 
 LogFunction = Callable[[Mapping[str, float], int], None]
 
@@ -20,11 +21,17 @@ def ignore(metrics: Mapping[str, float], step: int) -> None:
 class StepBuffer:
     """Terms of the last few steps, kept where they were computed until :meth:`flush`.
 
-    One transfer a flush instead of one a step: on a GPU the host never waits for a single step.
+    One transfer a flush instead of one a step: on a GPU the host never waits for a single step. Over several
+    processes terms are averaged, so all of them flush at the same steps.
+
+    Args:
+        log: Receives the terms of a step.
+        runtime: The processes.
+        every: Steps between those that are logged; all are looked at.
     """
 
-    def __init__(self, log: LogFunction) -> None:
-        self._log = log
+    def __init__(self, log: LogFunction, runtime: Runtime, every: int = 1) -> None:
+        self._log, self._runtime, self._every = log, runtime, every
         self._pending: list[tuple[int, str, Tensor]] = []
 
     def add(self, step: int, terms: Mapping[str, Tensor]) -> None:
@@ -35,23 +42,32 @@ class StepBuffer:
         """Log everything pending; return the terms of the newest step.
 
         Raises:
-            DivergedError: At the first step with a non-finite term; finite terms before it are logged.
+            DivergedError: At the first step with a non-finite term, whose number is its attribute ``step``; finite
+                terms before it are logged.
         """
         if not self._pending:
             return {}
-        values = torch.stack([value.float() for _, _, value in self._pending]).tolist()
+        widest = torch.float32 if self._runtime.device.type == "mps" else torch.float64
+        pending = torch.stack([value.to(widest) for _, _, value in self._pending])
+        values = self._runtime.mean(pending).tolist()
         steps: dict[int, dict[str, float]] = {}
         for (step, name, _), value in zip(self._pending, values, strict=True):
             steps.setdefault(step, {})[name] = value
         self._pending.clear()
         for step, terms in steps.items():
             finite = {name: value for name, value in terms.items() if math.isfinite(value)}
-            self._log(finite, step)
+            if step % self._every == 0:
+                self._log(finite, step)
             if len(finite) < len(terms):
                 bad = ", ".join(f"{name} = {terms[name]}" for name in terms if name not in finite)
                 rest = ", ".join(f"{name} = {value:.6g}" for name, value in finite.items()) or "nothing"
                 raise DivergedError(
                     f"step {step}: {bad} (still finite: {rest}); "
-                    "try a smaller optim.lr, or set optim.clip_norm; no checkpoint of this step was kept"
+                    "try a smaller optim.lr, or set optim.clip_norm; no checkpoint of this step was kept",
+                    step=step,
                 )
         return steps[max(steps)]
+
+    def clear(self) -> None:
+        """Forget what is pending."""
+        self._pending.clear()

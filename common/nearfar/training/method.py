@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,20 @@ from nearfar.training.optim import build_optimizer
 
 @dataclass(frozen=True)
 class StepContext:
-    """Where the loop stands; the only source of random numbers inside a step."""
+    """Where the loop stands; the only source of random numbers inside a step.
+
+    Attributes:
+        seed: Of the run.
+        step: Global step number.
+        runtime: Device and processes.
+        chunks: Pieces in which the encoder should see the batch; more than 1 once memory ran out, and only for
+            methods that say they are ``chunkable``.
+    """
 
     seed: int
     step: int
     runtime: Runtime
+    chunks: int = 1
 
     def rng(self, name: str, *counters: int, device: torch.device | str = "cpu") -> torch.Generator:
         """The generator of stream ``name`` at this step: the same on every process and after a resume."""
@@ -30,10 +39,17 @@ class StepContext:
 
 @dataclass(frozen=True)
 class StepOutput:
-    """A scalar to descend, and the detached scalars to log beside it."""
+    """A scalar to descend, and the detached scalars to log beside it.
+
+    Attributes:
+        loss: The scalar.
+        terms: By name.
+        descended: Whether ``compute`` has called ``backward()`` itself, chunk by chunk.
+    """
 
     loss: Tensor
     terms: Mapping[str, Tensor] = field(default_factory=dict)
+    descended: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,10 @@ class BatchSource(Protocol):
     steps_per_epoch: int
 
     def batch(self, step: int) -> Any:
-        """What is trained on at global step ``step``: nothing but seed and step decide it."""
+        """What is trained on at global step ``step``: nothing but seed and step decide it.
+
+        In host memory; the loop sends it to the device. Called from other threads with ``loader_workers``.
+        """
 
 
 class Method(nn.Module, ABC):
@@ -64,7 +83,14 @@ class Method(nn.Module, ABC):
     A plain method implements :meth:`step`. One that alternates (an encoder and its augmenter, say)
     names its optimisers in :meth:`optimizers` and lists who moves when in :meth:`updates`; the loop
     knows no other difference.
+
+    Attributes:
+        chunkable: Whether :meth:`step` honours ``ctx.chunks``.
+        memory_settings: Settings to lower when a step does not fit, named in the error.
     """
+
+    chunkable: ClassVar[bool] = False
+    memory_settings: ClassVar[tuple[str, ...]] = ()
 
     def optimizers(self, config: OptimConfig) -> dict[str, torch.optim.Optimizer]:
         """Optimisers by name; by default one, called ``main``, over all parameters."""
@@ -79,4 +105,7 @@ class Method(nn.Module, ABC):
         """Loss and terms of one batch."""
 
     def after_step(self, ctx: StepContext) -> None:
-        """Called after the updates of a step: moving averages, queues. Keep such state in buffers."""
+        """Called after the updates of a step: moving averages, queues. Keep such state in buffers.
+
+        Buffers of floating point are those of the first process on all of them afterwards.
+        """

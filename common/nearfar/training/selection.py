@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from nearfar.config import SelectionConfig
@@ -41,4 +42,5 @@ def _best_index(history: Sequence[Mapping[str, float]], config: SelectionConfig)
         raise ConfigError(f"selection.metric: '{config.metric}' is not measured; choose from {known}")
     sign = 1 if config.mode == "max" else -1
     values = [sign * entry[config.metric] for entry in history]
+    values = [-math.inf if math.isnan(value) else value for value in values]  # NaN is never the best
     return values.index(max(values))

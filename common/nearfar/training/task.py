@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
 from nearfar.config import RunConfig
 from nearfar.runtime import Runtime
 from nearfar.training.method import BatchSource, Method
@@ -54,10 +58,29 @@ class Task(ABC):
     def evaluate(self, method: Method, split: Literal["val", "test"]) -> dict[str, float]:
         """Metrics on a split, named as MLflow wants them (``ndcg_at_10``, no prefix)."""
 
+    @property
+    @abstractmethod
+    def num_rows(self) -> int:
+        """How many users, nodes, series or images :meth:`embed` can be asked for."""
+
+    @abstractmethod
+    def embed(self, method: Method, rows: NDArray[np.int64]) -> Tensor:
+        """Representations of some rows of the data, ``(len(rows), d)``, in evaluation mode.
+
+        Args:
+            method: Trained or not.
+            rows: Indices below :attr:`num_rows`.
+        """
+
     @abstractmethod
     def export(self, method: Method, folder: Path) -> None:
         """Write the trained model into an empty folder, in a form that loads without pickle."""
 
     def log_model(self, folder: Path) -> Mapping[str, Any] | None:  # noqa: ARG002 - domains override
-        """Arguments for ``mlflow.pyfunc.log_model`` of the exported folder; ``None`` stores none."""
+        """How the exported folder becomes an MLflow model; ``None`` stores none.
+
+        Returns:
+            ``folder``, and ``builder``: a ``module:function`` that, given the folder, returns ``name`` and the
+            arguments of ``mlflow.pyfunc.save_model``. It is called when the model is delivered.
+        """
         return None

@@ -17,6 +17,8 @@ METHODS = by_name(
             method="nearfar.recsys.mclrec.method:MCLRec",
             task=_TASK,
             requires=_REQUIRES,
+            space="nearfar.recsys.mclrec.space:SPACE",
+            example="nearfar.recsys.example:ring_contrast",
         ),
         MethodEntry(
             name="recsys.sasrec",
@@ -26,6 +28,8 @@ METHODS = by_name(
             method="nearfar.recsys.sasrec.method:SASRec",
             task=_TASK,
             requires=_REQUIRES,
+            space="nearfar.recsys.sasrec.space:SPACE",
+            example="nearfar.recsys.example:ring_sequences",
         ),
         MethodEntry(
             name="recsys.popularity",
@@ -35,6 +39,7 @@ METHODS = by_name(
             method="nearfar.recsys.popularity.method:Popularity",
             task=_TASK,
             requires=_REQUIRES,
+            example="nearfar.recsys.example:ring",
         ),
     ]
 )

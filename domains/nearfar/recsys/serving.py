@@ -13,7 +13,7 @@ NAME = "recommender"
 
 
 def pyfunc_arguments(folder: Path) -> Mapping[str, Any]:
-    """Arguments of ``mlflow.pyfunc.log_model`` for a folder written by ``Recommender.save``.
+    """``name`` and arguments of ``mlflow.pyfunc.save_model`` for a folder written by ``Recommender.save``.
 
     The model is stored as code plus that folder; no pickle is involved. Its input column ``history`` is
     an array of text, so integer ids are given as text.

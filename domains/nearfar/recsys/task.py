@@ -6,27 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from nearfar.config import RunConfig
-from nearfar.recsys.config import RecsysConfig, SequenceModelConfig
+from nearfar.recsys.config import RecsysConfig
 from nearfar.recsys.datasets import load_dataset
 from nearfar.recsys.ranking import METRICS, evaluate
 from nearfar.recsys.recommender import Recommender
 from nearfar.recsys.serving import pyfunc_arguments
 from nearfar.recsys.split import leave_one_out
-from nearfar.recsys.windows import WindowBatches
 from nearfar.runtime import Runtime
 from nearfar.training import BatchSource, DatasetCard, Method, Task
-
-
-class NoBatches:
-    """The data of a method that is not trained by gradient."""
-
-    steps_per_epoch = 1
-
-    def batch(self, step: int) -> None:
-        """Never asked for."""
 
 
 class RecsysTask(Task):
@@ -34,7 +27,8 @@ class RecsysTask(Task):
 
     Args:
         config: Settings of the method.
-        method_class: Takes ``(config, split)`` and scores histories.
+        method_class: Takes ``(config, split)``, scores histories, and makes its batches from
+            ``(config, split, runtime)``.
 
     Raises:
         DataError: If the data cannot be found, read or used.
@@ -69,17 +63,9 @@ class RecsysTask(Task):
         return method
 
     def batches(self, config: RunConfig, runtime: Runtime) -> BatchSource:
-        """Windows of the training histories."""
-        if not isinstance(config, SequenceModelConfig):
-            return NoBatches()
-        return WindowBatches(
-            self.split,
-            max_length=config.max_length,
-            stride=config.window_stride,
-            targets_per_batch=config.targets_per_batch,
-            seed=config.seed,
-            runtime=runtime,
-        )
+        """What the method trains on."""
+        source: BatchSource = self.method_class.batches(config, self.split, runtime)
+        return source
 
     @torch.no_grad()
     def evaluate(self, method: Any, split: Literal["val", "test"]) -> dict[str, float]:
@@ -87,10 +73,24 @@ class RecsysTask(Task):
         method.eval()
         return evaluate(method.scorer.score, self.split, split)
 
+    @torch.no_grad()
+    def embed(self, method: Any, rows: NDArray[np.int64]) -> Tensor:
+        """User vectors after their training histories; what a method scores items with, where it has none."""
+        method.eval()
+        histories = [self.split.train(int(user)) for user in self.split.users[rows]]
+        encode = getattr(method.scorer, "embed", method.scorer.score)
+        vectors: Tensor = encode(histories)
+        return vectors
+
+    @property
+    def num_rows(self) -> int:
+        """Users that are evaluated."""
+        return len(self.split.users)
+
     def export(self, method: Any, folder: Path) -> None:
         """Write a :class:`Recommender` that knows every user's full history."""
         Recommender.from_method(method, self.dataset).save(folder)
 
     def log_model(self, folder: Path) -> Mapping[str, Any] | None:
         """The exported recommender as an MLflow pyfunc model."""
-        return pyfunc_arguments(folder)
+        return {"builder": f"{pyfunc_arguments.__module__}:{pyfunc_arguments.__name__}", "folder": str(folder)}

@@ -9,6 +9,7 @@ loss; every target keeps at least ``max_length - stride + 1`` items of context.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nearfar.errors import ConfigError
+from nearfar.recsys.config import SequenceModelConfig
 from nearfar.recsys.interactions import PADDING
 from nearfar.recsys.split import LeaveOneOut
 from nearfar.runtime import Runtime, numpy_generator
@@ -72,12 +74,32 @@ class SequenceBatch:
     Attributes:
         items: Inputs, left-aligned, 0 = padding, int64, shape ``(B, L)``.
         targets: Next items, 0 where no loss is counted, int64, shape ``(B, L)``.
+        places: Where loss is counted, as places in the flattened ``targets``, int64, shape ``(T,)``: found on the
+            host, because a device would have to be waited for.
         num_targets: Targets with loss over all processes.
     """
 
     items: Tensor
     targets: Tensor
+    places: Tensor
     num_targets: int
+
+    @classmethod
+    def of(cls, items: Tensor, targets: Tensor, num_targets: int | None = None) -> SequenceBatch:
+        """A batch of these windows, in host memory.
+
+        Args:
+            items: Inputs, shape ``(B, L)``.
+            targets: Next items, shape ``(B, L)``.
+            num_targets: Over all processes; ``None`` counts those here.
+        """
+        places = targets.flatten().nonzero()[:, 0]
+        return cls(items, targets, places, len(places) if num_targets is None else num_targets)
+
+    def chunks(self, count: int) -> list[SequenceBatch]:
+        """The same in at most ``count`` pieces of some windows each."""
+        pieces = zip(self.items.chunk(count), self.targets.chunk(count), strict=True)
+        return [SequenceBatch.of(items, targets, self.num_targets) for items, targets in pieces]
 
 
 class WindowBatches:
@@ -105,22 +127,28 @@ class WindowBatches:
         self._items = split.data.items
         self._size, self._seed, self._runtime = targets_per_batch, seed, runtime
         self.steps_per_epoch = -(-int(self.windows.num_targets.sum()) // targets_per_batch)
-        self._epoch = -1
-        self._batches: list[NDArray[np.int64]] = []
+        # Two epochs, since threads that prepare batches may be on both sides of a boundary.
+        self._ordered = lru_cache(maxsize=2)(self._order)
+
+    @classmethod
+    def of(cls, config: SequenceModelConfig, split: LeaveOneOut, runtime: Runtime) -> WindowBatches:
+        """The batches that a configuration asks for."""
+        return cls(
+            split,
+            max_length=config.max_length,
+            stride=config.window_stride,
+            targets_per_batch=config.targets_per_batch,
+            seed=config.seed,
+            runtime=runtime,
+        )
 
     def batch(self, step: int) -> SequenceBatch:
-        """The batch of a global step, on the runtime's device."""
+        """The batch of a global step, in host memory."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        if epoch != self._epoch:
-            self._batches, self._epoch = self._order(epoch), epoch
-        chosen = self._batches[place]
-        own = chosen[self._runtime.rank :: self._runtime.world_size]
-        items, targets = self._pad(own)
-        device = self._runtime.device
-        return SequenceBatch(
-            torch.from_numpy(items).to(device),
-            torch.from_numpy(targets).to(device),
-            int(self.windows.num_targets[chosen].sum()),
+        chosen = self._ordered(epoch)[place]
+        items, targets = self._pad(chosen[self._runtime.rank :: self._runtime.world_size])
+        return SequenceBatch.of(
+            torch.from_numpy(items), torch.from_numpy(targets), int(self.windows.num_targets[chosen].sum())
         )
 
     def _order(self, epoch: int) -> list[NDArray[np.int64]]:

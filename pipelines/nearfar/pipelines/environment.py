@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from nearfar import version
+from nearfar.optional import installed, require
 
 
 def describe_environment() -> dict[str, Any]:
@@ -29,6 +30,13 @@ def describe_environment() -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "packages": dict(sorted(packages.items(), key=lambda entry: entry[0].lower())),
     }
+
+
+def process_started() -> str:
+    """When this process began, as the system tells it; empty where psutil is not installed."""
+    if not installed("psutil"):
+        return ""
+    return str(require("psutil", "telling processes apart").Process().create_time())
 
 
 def git_state() -> dict[str, str]:

@@ -6,17 +6,24 @@ import math
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.queues import Queue
+from multiprocessing.synchronize import RLock
 from pathlib import Path
 
 from nearfar.config import RunConfig, config_hash, flatten
+from nearfar.errors import NearfarError, PreemptedError
 from nearfar.messages import warn
+from nearfar.pipelines.identity import process_tags, variant
 from nearfar.pipelines.registry import find
 from nearfar.pipelines.settings import resolve_settings
-from nearfar.pipelines.train import Outcome, prepare, train
-from nearfar.tracking import TrackedRun, experiment_name, open_store, start_run
+from nearfar.pipelines.train import Outcome, Resume, prepare, train
+from nearfar.processes import follow_parent
+from nearfar.runtime import Interruption
+from nearfar.tracking import TrackedRun, experiment_name, open_store, set_aside, start_run
+from nearfar.tracking.names import slug
 from nearfar.training.progress import share_terminal
 
 __all__ = ["Group", "Job", "run_jobs", "summarise"]
@@ -74,13 +81,21 @@ def summarise(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def run_jobs(
-    jobs: Sequence[Job], *, workers: int = 1, quiet: bool = False, report: Callable[[str], None] = warn
+    jobs: Sequence[Job],
+    *,
+    workers: int = 1,
+    resume: Resume = "no",
+    parent_run_id: str | None = None,
+    quiet: bool = False,
+    report: Callable[[str], None] = warn,
 ) -> list[Group]:
     """Run every seed of every job, several at a time, each process with one thread.
 
     Args:
         jobs: What to run.
         workers: Processes; 1 runs here, with a progress bar.
+        resume: As of :func:`nearfar.pipelines.train.train`. Of several runs, those that had not begun are started.
+        parent_run_id: MLflow run above the groups.
         quiet: No progress output.
         report: Told one line per finished run.
 
@@ -91,13 +106,21 @@ def run_jobs(
         NearfarError: The first error of any run; runs not yet begun are dropped.
     """
     configs = [resolve_settings(find(job.name), job.overrides, job.config_file) for job in jobs]
-    parents = [_start_group(job, config) for job, config in zip(jobs, configs, strict=True)]
+    if sum(job.seeds for job in jobs) > 1 and resume == "yes":
+        resume = "auto"
+    parents = [
+        _start_group(job, config, resume, parent_run_id) for job, config in zip(jobs, configs, strict=True)
+    ]
+    above = [parent.reference if parent else parent_run_id for parent in parents]
     try:
-        done = _run_all(jobs, configs, parents, workers, quiet, report)
+        done = _run_all(
+            jobs, configs, partial(train, resume=resume, quiet=quiet), above, workers, quiet, report
+        )
     except BaseException as error:
+        stopped = isinstance(error, (PreemptedError, KeyboardInterrupt))
         for parent in parents:
             if parent is not None:
-                parent.finish("FAILED", f"a member failed: {error}")
+                parent.finish("KILLED" if stopped else "FAILED", f"a member ended early: {error}")
         raise
     groups = []
     for job, parent, outcomes in zip(jobs, parents, done, strict=True):
@@ -112,7 +135,8 @@ def run_jobs(
 def _run_all(
     jobs: Sequence[Job],
     configs: Sequence[RunConfig],
-    parents: Sequence[TrackedRun | None],
+    train_one: Callable[..., Outcome],
+    parents: Sequence[str | None],
     workers: int,
     quiet: bool,
     report: Callable[[str], None],
@@ -125,14 +149,13 @@ def _run_all(
     done: dict[tuple[int, int], Outcome] = {}
 
     def work(index: int, seed: int) -> partial[Outcome]:
-        parent, job = parents[index], jobs[index]
+        job = jobs[index]
         words = [*job.overrides, f"seed={seed}"]
         if job.seeds > 1 and configs[index].output_dir is not None:
             words.append(f"output_dir={configs[index].output_dir}/s{seed}")
         if workers > 1:
             words.append("num_threads=1")
-        parent_id = parent.run_id if parent else None
-        return partial(train, job.name, words, job.config_file, parent_run_id=parent_id, quiet=quiet)
+        return partial(train_one, job.name, words, job.config_file, parent_run_id=parents[index])
 
     def finished(index: int, seed: int, outcome: Outcome) -> None:
         done[index, seed] = outcome
@@ -147,17 +170,30 @@ def _run_all(
         for index, seed in tasks:
             finished(index, seed, work(index, seed)())
     else:
-        with _pool(workers) as pool:
+        with (
+            Interruption() as interruption,
+            _pool(workers) as pool,
+        ):  # a signal here goes to the workers as well
             futures: dict[Future[Outcome], tuple[int, int]] = {
                 pool.submit(work(*task)): task for task in tasks
             }
             try:
                 for future in as_completed(futures):
                     finished(*futures[future], future.result())
-            except BaseException:
+            except BaseException as error:
                 pool.shutdown(wait=False, cancel_futures=True)
+                if isinstance(error, BrokenProcessPool):
+                    raise _worker_died(interruption.reason) from None
                 raise
     return [[done[task] for task in tasks if task[0] == index] for index in range(len(jobs))]
+
+
+def _worker_died(reason: str | None) -> NearfarError:
+    if reason is not None:
+        return PreemptedError(f"stopped ({reason}); the same command with --resume goes on from there")
+    return NearfarError(
+        "a worker process died (killed, or out of memory); --resume goes on from the last checkpoints"
+    )
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
@@ -166,20 +202,30 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     for line in range(workers):
         lines.put(line)
     return ProcessPoolExecutor(
-        workers, mp_context=context, initializer=share_terminal, initargs=(lines, context.RLock())
+        workers, mp_context=context, initializer=_begin_worker, initargs=(lines, context.RLock())
     )
 
 
-def _start_group(job: Job, config: RunConfig) -> TrackedRun | None:
+def _begin_worker(lines: Queue[int], lock: RLock) -> None:
+    follow_parent()
+    share_terminal(lines, lock)
+
+
+def _start_group(job: Job, config: RunConfig, resume: Resume, parent_run_id: str | None) -> TrackedRun | None:
     """The parent run of several seeds; one seed needs none."""
     if job.seeds == 1 or not config.tracking.enabled:
         return None
     entry, _, task = prepare(job.name, job.overrides, job.config_file)
-    digest = config_hash(config.model_copy(update={"seed": 0}))
+    digest = config_hash(config)
+    name = f"{job.name}-{digest[:6]}"
+    outbox = Path("outputs").absolute() / slug(task.card.name) / f"{name}.group.jsonl"
+    if resume == "no":
+        set_aside(outbox, warn)
+        outbox.unlink(missing_ok=True)
     return start_run(
         open_store(config.tracking.uri),
         experiment=experiment_name(entry.domain, task.card.name),
-        name=f"{job.name}-{digest[:6]}",
+        name=name,
         params={k: v for k, v in flatten(config).items() if k != "seed"} | {"seeds": job.seeds},
         tags={
             "nearfar.kind": "group",
@@ -187,8 +233,12 @@ def _start_group(job: Job, config: RunConfig) -> TrackedRun | None:
             "nearfar.domain": entry.domain,
             "nearfar.dataset": task.card.name,
             "nearfar.dataset_digest": task.card.digest,
+            "nearfar.variant": variant(entry, config),
             "nearfar.config_hash": digest,
+            **process_tags(),
         },
-        outbox=Path("outputs") / f"{job.name}-{digest[:6]}.outbox.jsonl",
+        outbox=outbox,
         warn=warn,
+        parent_run_id=parent_run_id,
+        resume=resume != "no",
     )

@@ -10,17 +10,18 @@ the regulariser R) are not part of this module yet.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import ClassVar
 
-from nearfar.augment import two_views
-from nearfar.errors import ConfigError
+from torch import Tensor, nn
+
 from nearfar.objectives import contrast
+from nearfar.recsys.mclrec.batches import ContrastBatch, ContrastBatches
 from nearfar.recsys.mclrec.config import MCLRecConfig
+from nearfar.recsys.sasrec.encoder import SASRecEncoder
 from nearfar.recsys.sasrec.method import SASRec
 from nearfar.recsys.split import LeaveOneOut
-from nearfar.recsys.windows import SequenceBatch
-from nearfar.training import StepContext, StepOutput
+from nearfar.runtime import Runtime
+from nearfar.training import BatchSource, StepContext, StepOutput, chunked_backward
 
 
 class MCLRec(SASRec):
@@ -28,62 +29,62 @@ class MCLRec(SASRec):
 
     Args:
         config: Sizes, dropout and the contrast.
-        split: Training histories; fixes the number of items and the prefixes to draw from.
+        split: Training histories; fixes the number of items.
     """
+
+    memory_settings: ClassVar[tuple[str, ...]] = (*SASRec.memory_settings, "contrast.rows")
 
     def __init__(self, config: MCLRecConfig, split: LeaveOneOut) -> None:
         super().__init__(config, split)
         self.contrast = config.contrast
-        data = split.data
-        # One prefix per training target: it ends where the target stands and begins with the user.
-        place = torch.arange(len(data.items))
-        begin = torch.from_numpy(data.offsets[:-1]).repeat_interleave(torch.from_numpy(data.lengths))
-        end = torch.from_numpy(split.train_ends).repeat_interleave(torch.from_numpy(data.lengths))
-        is_target = (place > begin) & (place < end)
-        # Views are drawn and augmented on the host and sent in one piece, so that a GPU is never waited
-        # for; hence plain tensors, which stay where they are, rather than buffers.
-        self.items = torch.from_numpy(data.items)
-        self.prefix_ends, self.first_items = place[is_target], begin[is_target]
 
-    def step(self, batch: SequenceBatch, ctx: StepContext) -> StepOutput:
-        """Next-item loss of the batch plus the contrast of freshly drawn prefixes."""
-        rec = self._recommendation_loss(batch, ctx)
-        terms = {"rec": rec}
-        loss = rec
-        if self.contrast.weight > 0:
-            cl1 = self._view_contrast(ctx)
-            terms["cl1"] = cl1
-            loss = rec + self.contrast.weight * cl1
-        return StepOutput(loss, terms)
+    @staticmethod
+    def batches(config: MCLRecConfig, split: LeaveOneOut, runtime: Runtime) -> BatchSource:  # type: ignore[override]
+        """Windows of the training histories, and prefixes to contrast."""
+        return ContrastBatches(config, split, runtime)
 
-    def _view_contrast(self, ctx: StepContext) -> Tensor:
-        if ctx.runtime.world_size > 1:
-            raise ConfigError(
-                "contrast.weight: contrast over several processes is not available yet; "
-                "start one process, or set contrast.weight=0"
-            )
+    def step(self, batch: ContrastBatch, ctx: StepContext) -> StepOutput:  # type: ignore[override]
+        """Next-item loss of the windows plus the contrast of the views."""
+        rec = self.recommendation_loss(batch.windows, ctx)
+        weight = self.contrast.weight
+        if weight == 0:
+            return StepOutput(rec, {"rec": rec}, descended=ctx.chunks > 1)
+        if ctx.chunks == 1:
+            cl1 = self.view_contrast(self.scorer.last(batch.items, batch.lengths), ctx)
+            return StepOutput(rec + weight * cl1, {"rec": rec, "cl1": cl1})
+        rows = -(-len(batch.items) // ctx.chunks)
+        weighted = chunked_backward(
+            _LastState(self.scorer),
+            (batch.items, batch.lengths),
+            lambda views: weight * self.view_contrast(views, ctx),
+            rows,
+        )
+        return StepOutput(rec + weighted, {"rec": rec, "cl1": weighted / weight}, descended=True)
+
+    def view_contrast(self, views: Tensor, ctx: StepContext) -> Tensor:
+        """Contrast of both views of the histories of all processes.
+
+        Args:
+            views: States of this process's first views, then of the second, shape ``(2 B, d)``.
+            ctx: Of the step.
+        """
         c = self.contrast
-        items, lengths = self.draw_prefixes(c.rows, ctx.rng("rows"))
-        (a, a_len), (b, b_len) = two_views(
-            items,
-            lengths,
-            ctx.rng("augment"),
-            crop_ratio=c.crop_ratio,
-            mask_ratio=c.mask_ratio,
-            reorder_ratio=c.reorder_ratio,
-        )
-        device = ctx.runtime.device
-        views = self.scorer.last(torch.cat([a, b]).to(device), torch.cat([a_len, b_len]).to(device))
         return contrast(
-            views, positives=("paired", c.rows), temperature=c.temperature, similarity=c.similarity
+            views,
+            positives=("paired", len(views) // 2),
+            temperature=c.temperature,
+            similarity=c.similarity,
+            group=ctx.runtime.group,
         )
 
-    def draw_prefixes(self, rows: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Prefixes drawn uniformly from all training prefixes: items ``(rows, L)`` and lengths."""
-        chosen = torch.randint(len(self.prefix_ends), (rows,), generator=rng)
-        end, begin = self.prefix_ends[chosen], self.first_items[chosen]
-        lengths = (end - begin).clamp(max=self.scorer.max_length)
-        position = torch.arange(int(lengths.max()))
-        index = (end - lengths)[:, None] + position
-        inside = position < lengths[:, None]
-        return self.items[index.clamp(max=len(self.items) - 1)] * inside, lengths
+
+class _LastState(nn.Module):
+    """The encoder as a module whose call gives the last state of each row."""
+
+    def __init__(self, encoder: SASRecEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """As :meth:`SASRecEncoder.last`."""
+        return self.encoder.last(items, lengths)

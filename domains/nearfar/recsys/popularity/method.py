@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from nearfar.config import OptimConfig
 from nearfar.recsys.popularity.config import PopularityConfig
 from nearfar.recsys.split import LeaveOneOut
-from nearfar.training import Method, StepContext, StepOutput, Update
+from nearfar.runtime import Runtime
+from nearfar.training import BatchSource, Method, StepContext, StepOutput, Update
 
 
 class ItemCounts(nn.Module):
@@ -35,6 +36,15 @@ class ItemCounts(nn.Module):
         return self.counts.expand(len(histories), -1)
 
 
+class NoBatches:
+    """The data of a method that is not trained by gradient."""
+
+    steps_per_epoch = 1
+
+    def batch(self, step: int) -> None:
+        """Never asked for."""
+
+
 class Popularity(Method):
     """Training counts, the same for everybody; ties go against the target in evaluation."""
 
@@ -45,6 +55,11 @@ class Popularity(Method):
         counts = np.bincount(data.items[trained], minlength=data.num_items + 1)[1:]
         self.scorer = ItemCounts(data.num_items)
         self.scorer.counts.copy_(torch.from_numpy(counts))
+
+    @staticmethod
+    def batches(config: PopularityConfig, split: LeaveOneOut, runtime: Runtime) -> BatchSource:  # noqa: ARG004
+        """None: nothing is trained."""
+        return NoBatches()
 
     def optimizers(self, config: OptimConfig) -> dict[str, torch.optim.Optimizer]:  # noqa: ARG002
         """None: nothing is trained."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from nearfar.recsys.config import SequenceModelConfig
 from nearfar.recsys.sasrec.encoder import SASRecEncoder
 from nearfar.recsys.split import LeaveOneOut
-from nearfar.recsys.windows import SequenceBatch
-from nearfar.runtime import generator, isolated_rng
-from nearfar.training import Method, StepContext, StepOutput
+from nearfar.recsys.windows import SequenceBatch, WindowBatches
+from nearfar.runtime import Runtime, generator, isolated_rng
+from nearfar.training import BatchSource, Method, StepContext, StepOutput
 
 
 def next_item_loss(encoder: SASRecEncoder, batch: SequenceBatch) -> Tensor:
@@ -18,9 +21,9 @@ def next_item_loss(encoder: SASRecEncoder, batch: SequenceBatch) -> Tensor:
 
     Padding is no class: the softmax has ``num_items`` entries.
     """
-    states = encoder(batch.items)
-    scored = batch.targets > 0
-    return F.cross_entropy(encoder.logits(states[scored]), batch.targets[scored] - 1, reduction="sum")
+    states = encoder(batch.items).flatten(0, 1).index_select(0, batch.places)
+    targets = batch.targets.flatten().index_select(0, batch.places) - 1
+    return F.cross_entropy(encoder.logits(states), targets, reduction="sum")
 
 
 class SASRec(Method):
@@ -30,6 +33,9 @@ class SASRec(Method):
         config: Sizes and dropout.
         split: Training histories; fixes the number of items.
     """
+
+    chunkable = True
+    memory_settings: ClassVar[tuple[str, ...]] = ("targets_per_batch", "max_length", "dim")
 
     def __init__(self, config: SequenceModelConfig, split: LeaveOneOut) -> None:
         super().__init__()
@@ -46,11 +52,32 @@ class SASRec(Method):
                 generator=generator(config.seed, "init"),
             )
 
+    @staticmethod
+    def batches(config: SequenceModelConfig, split: LeaveOneOut, runtime: Runtime) -> BatchSource:
+        """Windows of the training histories."""
+        return WindowBatches.of(config, split, runtime)
+
     def step(self, batch: SequenceBatch, ctx: StepContext) -> StepOutput:
         """Mean cross-entropy over the targets of all processes."""
-        loss = self._recommendation_loss(batch, ctx)
-        return StepOutput(loss, {"rec": loss})
+        loss = self.recommendation_loss(batch, ctx)
+        return StepOutput(loss, {"rec": loss}, descended=ctx.chunks > 1)
 
-    def _recommendation_loss(self, batch: SequenceBatch, ctx: StepContext) -> Tensor:
+    def recommendation_loss(self, batch: SequenceBatch, ctx: StepContext) -> Tensor:
+        """Its share of the mean cross-entropy; in several chunks it also descends, and comes without graph.
+
+        Args:
+            batch: Windows of this process.
+            ctx: Of the step.
+        """
         # Gradients are averaged over processes, so each one scales its sum by how many they are.
-        return next_item_loss(self.scorer, batch) * (ctx.runtime.world_size / batch.num_targets)
+        scale = ctx.runtime.world_size / batch.num_targets
+        if ctx.chunks == 1:
+            return next_item_loss(self.scorer, batch) * scale
+        # A sum over windows: the gradients of the chunks add up to those of the whole.
+        losses = []
+        for chunk in batch.chunks(ctx.chunks):
+            loss = next_item_loss(self.scorer, chunk) * scale
+            with torch.autocast(loss.device.type, enabled=False):
+                loss.backward()
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()

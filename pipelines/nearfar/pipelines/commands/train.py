@@ -18,11 +18,17 @@ def train(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with settings.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Repeat with so many seeds, from `seed` on.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Seeds trained at a time.")] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the interrupted run of these settings.")
+    ] = False,
     json_line: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Train a method, test it, record the run.
+
+    With --resume, a run that was stopped or killed goes on from its newest checkpoint and ends as if nothing had
+    happened; a finished one prints its result again.
 
     Settings: method defaults < shipped recipe < --config file < NEARFAR_* variables < key=value.
     """
@@ -33,19 +39,12 @@ def train(
 
     from nearfar.pipelines.seeds import Job, run_jobs
 
-    group = run_jobs([Job(method, tuple(settings or []), config, seeds)], workers=workers, quiet=quiet)[0]
+    job = Job(method, tuple(settings or []), config, seeds)
+    group = run_jobs([job], workers=workers, resume="yes" if resume else "no", quiet=quiet)[0]
     outcome = group.outcome()
     if json_line:
         typer.echo(outcome.to_json())
         return
-    from rich.console import Console
-    from rich.table import Table
+    from nearfar.pipelines.commands.tables import print_metrics
 
-    console = Console(markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{method}: {', '.join(run.output_dir for run in group.outcomes)}")
-    table = Table(show_edge=False)
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    for name, value in outcome.metrics.items():
-        table.add_row(name, f"{value:.4f}")
-    console.print(table, soft_wrap=False)
+    print_metrics(outcome.metrics, f"{method}: {', '.join(run.output_dir for run in group.outcomes)}")

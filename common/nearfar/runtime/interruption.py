@@ -1,0 +1,48 @@
+"""Signals as a wish to stop that the training loop grants after the step it is in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from multiprocessing import active_children
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # SIGUSR1 is what SLURM is asked to send
+
+
+class Interruption:
+    """While entered, SIGTERM, SIGUSR1 and SIGINT are noted instead of ending the process.
+
+    A second SIGINT raises ``KeyboardInterrupt`` at once. Outside the main thread, where Python allows no
+    handlers, nothing is noted. Workers started by this process are told to stop as well.
+
+    Attributes:
+        reason: Name of the signal that came, ``None`` so far.
+    """
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what handlers are given
+        name = signal.Signals(number).name
+        if number == signal.SIGINT and self.reason == name:
+            raise KeyboardInterrupt
+        self.reason = name
+        for child in active_children():
+            if child.pid is not None and child.is_alive():
+                os.kill(child.pid, signal.SIGTERM)
