@@ -1,7 +1,7 @@
 """Where a run computes, where its randomness comes from, and how it is asked to stop."""
 
 from nearfar.runtime.device import resolve_device
-from nearfar.runtime.distributed import Runtime
+from nearfar.runtime.distributed import Runtime, is_main_process
 from nearfar.runtime.interruption import Interruption
 from nearfar.runtime.rng import generator, isolated_rng, numpy_generator, stream_seed
 from nearfar.runtime.transfer import to_device
@@ -10,6 +10,7 @@ __all__ = [
     "Interruption",
     "Runtime",
     "generator",
+    "is_main_process",
     "isolated_rng",
     "numpy_generator",
     "resolve_device",

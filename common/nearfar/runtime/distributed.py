@@ -24,6 +24,11 @@ PATIENCE = timedelta(hours=2)
 ValueT = TypeVar("ValueT")
 
 
+def is_main_process() -> bool:
+    """Whether this process is the only one, or the first of those torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @dataclass(frozen=True)
 class Runtime:
     """Device of this process and its place among the others."""

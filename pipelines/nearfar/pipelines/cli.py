@@ -10,8 +10,13 @@ from typing import Annotated
 import typer
 
 from nearfar.errors import NearfarError
+from nearfar.pipelines.commands.compare import compare
 from nearfar.pipelines.commands.doctor import doctor
+from nearfar.pipelines.commands.evaluate import evaluate
+from nearfar.pipelines.commands.export import export
 from nearfar.pipelines.commands.methods import methods
+from nearfar.pipelines.commands.profile import profile
+from nearfar.pipelines.commands.sync import sync
 from nearfar.pipelines.commands.train import train
 
 app = typer.Typer(
@@ -40,7 +45,7 @@ def root(
     """Contrastive self-supervised learning for graphs, time series and recommendation."""
 
 
-for command in (train, methods, doctor):
+for command in (train, evaluate, compare, export, sync, profile, doctor, methods):
     app.command()(command)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -14,14 +15,14 @@ from multiprocessing.synchronize import RLock
 from pathlib import Path
 
 from nearfar.config import RunConfig, config_hash, flatten
-from nearfar.errors import NearfarError, PreemptedError
+from nearfar.errors import ConfigError, NearfarError, PreemptedError
 from nearfar.messages import warn
 from nearfar.pipelines.identity import process_tags, variant
 from nearfar.pipelines.registry import find
 from nearfar.pipelines.settings import resolve_settings
 from nearfar.pipelines.train import Outcome, Resume, prepare, train
 from nearfar.processes import follow_parent
-from nearfar.runtime import Interruption
+from nearfar.runtime import Interruption, is_main_process
 from nearfar.tracking import TrackedRun, experiment_name, open_store, set_aside, start_run
 from nearfar.tracking.names import slug
 from nearfar.training.progress import share_terminal
@@ -103,8 +104,14 @@ def run_jobs(
         One group per job, in order.
 
     Raises:
+        ConfigError: If workers are asked for in a process of torchrun.
         NearfarError: The first error of any run; runs not yet begun are dropped.
     """
+    quiet = quiet or not is_main_process()
+    if workers > 1 and "RANK" in os.environ:
+        raise ConfigError(
+            f"workers: {workers} given, but torchrun has already started the processes; leave it at 1"
+        )
     configs = [resolve_settings(find(job.name), job.overrides, job.config_file) for job in jobs]
     if sum(job.seeds for job in jobs) > 1 and resume == "yes":
         resume = "auto"
@@ -213,7 +220,7 @@ def _begin_worker(lines: Queue[int], lock: RLock) -> None:
 
 def _start_group(job: Job, config: RunConfig, resume: Resume, parent_run_id: str | None) -> TrackedRun | None:
     """The parent run of several seeds; one seed needs none."""
-    if job.seeds == 1 or not config.tracking.enabled:
+    if job.seeds == 1 or not config.tracking.enabled or not is_main_process():
         return None
     entry, _, task = prepare(job.name, job.overrides, job.config_file)
     digest = config_hash(config)

@@ -144,12 +144,13 @@ def train(
             on_validation,
         )
         if not runtime.is_main:
-            return Outcome(None, work.metrics(), str(folder.path))
+            work.metrics()
+            return runtime.share(Outcome(None, {}, str(folder.path)))
         with one_end(run, folder):
             metrics = work.metrics()
             run.finish("FINISHED")
             folder.write_status("done", run_id=run.run_id, metrics=metrics, tested=test)
-        return Outcome(run.run_id, metrics, str(folder.path))
+        return runtime.share(Outcome(run.run_id, metrics, str(folder.path)))
 
 
 def _begin(

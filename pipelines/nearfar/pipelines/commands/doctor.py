@@ -14,6 +14,9 @@ def doctor(
     imports: Annotated[
         bool, typer.Option("--imports", help="Import every optional package to find broken ones (a minute).")
     ] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Close runs and trials whose process on this machine is gone.")
+    ] = False,
     json_line: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -23,7 +26,7 @@ def doctor(
     """
     from nearfar.pipelines.doctor import examine
 
-    report = examine(imports=imports)
+    report = examine(imports=imports, fix=fix)
     if json_line:
         typer.echo(json.dumps(report.to_dict()))
         raise typer.Exit(1 if report.problems else 0)
@@ -45,4 +48,10 @@ def doctor(
             console.print(f"{package.name} is {package.state}: {package.command}")
     console.print(f"devices: {', '.join(report.devices)} (device=auto takes {report.devices[0]})")
     console.print(f"store: {report.store} ({report.store_state})")
+    if fix:
+        console.print(f"closed {report.closed_runs} stale runs and {report.closed_trials} stale trials")
+    elif report.stale_runs:
+        console.print(
+            f"{report.stale_runs} runs are RUNNING without a process: nearfar doctor --fix closes them"
+        )
     raise typer.Exit(1 if report.problems else 0)

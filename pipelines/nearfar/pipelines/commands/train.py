@@ -38,10 +38,13 @@ def train(
     resolve_settings(find(method), settings or [], config)  # a typo is answered before torch is loaded
 
     from nearfar.pipelines.seeds import Job, run_jobs
+    from nearfar.runtime import is_main_process
 
     job = Job(method, tuple(settings or []), config, seeds)
     group = run_jobs([job], workers=workers, resume="yes" if resume else "no", quiet=quiet)[0]
     outcome = group.outcome()
+    if not is_main_process():
+        return
     if json_line:
         typer.echo(outcome.to_json())
         return
