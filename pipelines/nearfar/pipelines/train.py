@@ -16,6 +16,7 @@ from nearfar.config import RunConfig, flatten, suggest
 from nearfar.errors import CheckpointError, ConfigError, PreemptedError
 from nearfar.messages import warn
 from nearfar.optional import installed, missing
+from nearfar.pipelines.collapse import CollapseMonitor
 from nearfar.pipelines.ends import one_end
 from nearfar.pipelines.environment import describe_environment
 from nearfar.pipelines.identity import fingerprint, run_tags
@@ -244,13 +245,17 @@ class _Work:
             run.artifact(self.folder.config_yaml)
             run.artifact(self.folder.environment_json)
         method = task.build(config).to(self.runtime.device)
+        monitor = CollapseMonitor(task, run)
         result = fit(
             method,
             task.batches(config, self.runtime),
             config=config,
             runtime=self.runtime,
             log=run.log,
-            validate=lambda: {f"val/{k}": v for k, v in task.evaluate(method, "val").items()},
+            validate=lambda: {
+                **{f"val/{name}": value for name, value in task.evaluate(method, "val").items()},
+                **monitor.measure(method),
+            },
             on_validation=self.on_validation,
             store=CheckpointStore(self.folder.checkpoints, config.checkpoint.keep),
             fingerprint=self.identity,
@@ -274,7 +279,7 @@ class _Work:
                 "the same command with --resume goes on from there"
             )
         best = next(entry for entry in result.history if entry["step"] == result.best_step)
-        metrics = {name: value for name, value in best.items() if name != "step"}
+        metrics = {name: value for name, value in best.items() if name.startswith("val/")}
         if self.test:
             metrics |= {f"test/{name}": v for name, v in self.task.evaluate(method, "test").items()}
         metrics |= {
