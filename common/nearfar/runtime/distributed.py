@@ -36,6 +36,7 @@ class Runtime:
     device: torch.device
     rank: int = 0
     world_size: int = 1
+    deterministic: bool = False
 
     @classmethod
     def start(cls, device: str = "auto", *, deterministic: bool = False) -> Runtime:
@@ -50,19 +51,20 @@ class Runtime:
         """
         world_size = int(os.environ.get("WORLD_SIZE", "1"))
         chosen = resolve_device(device)
-        if deterministic and chosen.type == "cuda":
+        deterministic = deterministic and chosen.type == "cuda"
+        if deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         if world_size == 1:
-            return cls(chosen)
+            return cls(chosen, deterministic=deterministic)
         if chosen.type == "cuda":
             chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
             torch.cuda.set_device(chosen)
         if not dist.is_initialized():
             backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
             dist.init_process_group(backend, timeout=PATIENCE)
-        return cls(chosen, dist.get_rank(), world_size)
+        return cls(chosen, dist.get_rank(), world_size, deterministic)
 
     @property
     def is_main(self) -> bool:
@@ -127,7 +129,7 @@ class Runtime:
 
     def close(self) -> None:
         """Leave the process group, and the deterministic mode."""
-        if self.device.type == "cuda":
+        if self.deterministic:
             torch.use_deterministic_algorithms(False)
         if self.world_size > 1 and dist.is_initialized():
             dist.destroy_process_group()

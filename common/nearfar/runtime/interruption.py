@@ -19,11 +19,12 @@ class Interruption:
     handlers, nothing is noted. Workers started by this process are told to stop as well.
 
     Attributes:
-        reason: Name of the signal that came, ``None`` so far.
+        reason: Name of the first signal that came, ``None`` so far.
     """
 
     def __init__(self) -> None:
         self.reason: str | None = None
+        self._interrupts = 0
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interruption:
@@ -39,10 +40,10 @@ class Interruption:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what handlers are given
-        name = signal.Signals(number).name
-        if number == signal.SIGINT and self.reason == name:
+        self._interrupts += number == signal.SIGINT
+        if self._interrupts > 1:
             raise KeyboardInterrupt
-        self.reason = name
+        self.reason = self.reason or signal.Signals(number).name
         for child in active_children():
             if child.pid is not None and child.is_alive():
                 os.kill(child.pid, signal.SIGTERM)
