@@ -182,7 +182,7 @@ def _run_all(
             _pool(workers) as pool,
         ):  # a signal here goes to the workers as well
             futures: dict[Future[Outcome], tuple[int, int]] = {
-                pool.submit(work(*task)): task for task in tasks
+                pool.submit(_run_in_worker, work(*task)): task for task in tasks
             }
             try:
                 for future in as_completed(futures):
@@ -193,6 +193,20 @@ def _run_all(
                     raise _worker_died(interruption.reason) from None
                 raise
     return [[done[task] for task in tasks if task[0] == index] for index in range(len(jobs))]
+
+
+_stopped: list[PreemptedError] = []  # of this worker process
+
+
+def _run_in_worker(work: Callable[[], Outcome]) -> Outcome:
+    # The pool hands out one task more than it has workers: the next one must not begin after the signal.
+    if _stopped:
+        raise _stopped[0]
+    try:
+        return work()
+    except PreemptedError as error:
+        _stopped.append(error)
+        raise
 
 
 def _worker_died(reason: str | None) -> NearfarError:
