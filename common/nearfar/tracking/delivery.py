@@ -38,17 +38,18 @@ class Delivery:
         self._thread = threading.Thread(target=self._work, name="nearfar-delivery", daemon=True)
         self._thread.start()
 
-    def close(self, drain_seconds: float = DRAIN_SECONDS) -> bool:
+    def close(self, drain_seconds: float | None = None) -> bool:
         """Send what is left and stop; never takes longer than ``drain_seconds``.
 
         A store that has been away for that long already is tried once more only.
 
         Args:
-            drain_seconds: Time to wait for a store that does not answer.
+            drain_seconds: Time to wait for a store that does not answer; 30 by default.
 
         Returns:
             Whether everything was sent.
         """
+        drain_seconds = DRAIN_SECONDS if drain_seconds is None else drain_seconds
         now = time.monotonic()
         waited = now - (self._outage or now)
         patience = max(min(LEAST_DRAIN_SECONDS, drain_seconds), drain_seconds - waited)

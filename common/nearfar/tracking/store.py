@@ -90,16 +90,17 @@ def open_store(uri: str | None = None) -> Store:
     for name in ("mlflow.store.db.utils", "mlflow.pyfunc", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a line for every retry otherwise
-    store = Store(uri, tracking.MlflowClient(tracking_uri=uri), path.parent if path else None)
-    if store.is_remote:
-        return store
-    # Five processes that open a fresh database together crash each other's migration.
-    with _lock(store.folder):
+    if uri.startswith(_SERVER):
+        return Store(uri, tracking.MlflowClient(tracking_uri=uri), None)
+    folder = path.parent if path else None
+    # Five processes that open a fresh database together crash each other's migration; making a client opens it.
+    with _lock(folder):
         try:
-            store.client.search_experiments(max_results=1)
+            client = tracking.MlflowClient(tracking_uri=uri)
+            client.search_experiments(max_results=1)
         except Exception as error:
             raise StorageError(f"the tracking store {uri} cannot be used: {first_line(error)}") from error
-    return store
+    return Store(uri, client, folder)
 
 
 def _sqlite_path(uri: str) -> Path | None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nearfar import version as own_version
-from nearfar.errors import NearfarError
+from nearfar.errors import NearfarError, StorageError, first_line
 from nearfar.optional import PACKAGES, installed, version
 
 BASE = ("torch", "numpy", "pydantic", "pyyaml", "typer", "rich", "tqdm", "safetensors")
@@ -43,6 +43,9 @@ class Report:
     devices: list[str]
     store: str
     store_state: str
+    stale_runs: int = 0
+    closed_runs: int = 0
+    closed_trials: int = 0
     problems: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -50,25 +53,23 @@ class Report:
         return asdict(self)
 
 
-def examine(*, imports: bool = False) -> Report:
-    """Look at the installation.
+def examine(*, imports: bool = False, fix: bool = False) -> Report:
+    """Look at the installation, and at what killed processes have left behind.
 
     Args:
         imports: Import every optional package in a process of its own, to tell broken from present;
             takes about a minute.
+        fix: Close runs and trials that nobody works on any more.
     """
     from nearfar.runtime.device import available_devices
-    from nearfar.tracking.store import default_uri, open_store
+    from nearfar.tracking import default_uri
 
     packages = [_package(name, imports) for name in PACKAGES]
-    uri = default_uri()
-    state = "not checked: mlflow is missing"
     problems = [f"{p.name} is broken; repair with: {p.command}" for p in packages if p.state == "broken"]
+    state, stale = "not checked: mlflow is missing", 0
     if installed("mlflow"):
         try:
-            store = open_store(uri)
-            experiments = len(store.client.search_experiments())
-            state = f"ok, {experiments} experiments"
+            state, stale = _examine_store(fix)
         except NearfarError as error:
             state = f"unusable: {error}"
             problems.append(state)
@@ -78,10 +79,32 @@ def examine(*, imports: bool = False) -> Report:
         base={name: version(name) for name in BASE},
         packages=packages,
         devices=available_devices(),
-        store=uri,
+        store=default_uri(),
         store_state=state,
+        stale_runs=0 if fix else stale,
+        closed_runs=stale if fix else 0,
+        closed_trials=_close_trials() if fix else 0,
         problems=problems,
     )
+
+
+def _examine_store(fix: bool) -> tuple[str, int]:
+    """State of the default store, and the number of runs that were stale."""
+    from nearfar.tracking import close_stale_runs, open_store, stale_runs
+
+    store = open_store()
+    try:
+        experiments = len(store.client.search_experiments())
+        stale = close_stale_runs(store) if fix else len(stale_runs(store))
+    except Exception as error:  # a client raises what it likes
+        raise StorageError(f"{store.uri} does not answer: {first_line(error)}") from error
+    return f"ok, {experiments} experiments", stale
+
+
+def _close_trials() -> int:
+    from nearfar.tuning import close_stale
+
+    return close_stale() if installed("optuna") else 0
 
 
 def _package(name: str, imports: bool) -> PackageReport:
