@@ -2,6 +2,9 @@
 METHOD  ?= recsys.mclrec
 DATA    ?= ml-100k
 SEEDS   ?= 1
+TRIALS  ?= 20
+STUDY   ?=
+STORAGE ?=
 WORKERS ?= 1
 DEVICE  ?= auto
 ARGS    ?=
@@ -13,11 +16,11 @@ BIN := .venv/bin
 URI = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(CURDIR)/mlruns/mlflow.db)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check recsys ui bench clean
+.PHONY: help setup demo test test-all test-services reliability check recsys tune-recsys compare profile ui bench clean
 
 help: ## print this table
 	@printf 'make <target> [METHOD=recsys.sasrec DATA=ml-100k SEEDS=3 WORKERS=2 DEVICE=auto ARGS="optim.lr=5e-4"]\n\n'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## build .venv with everything (TORCH=cpu or cu130 picks a PyTorch build, PYTHON an interpreter)
 	@.ci/setup
@@ -29,7 +32,14 @@ test: setup ## run the default tests
 	$(BIN)/python -m pytest
 
 test-all: setup ## run every test, the slow ones included
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest -m 'not services'
+
+test-services: setup ## run the tests that need PostgreSQL and a browser, installing both where that is possible
+	@.ci/services
+	$(BIN)/python -m pytest -m services tests/services
+
+reliability: setup ## kill, damage, cut off and resume everything, for every method; one table of what survived
+	$(BIN)/python -m pytest -m '(row or slow) and not services' tests --reliability-report mlruns/artifacts/reliability.json
 
 check: setup ## format, lint and types, then the tests of layout and style
 	$(BIN)/ruff format --check .
@@ -39,6 +49,15 @@ check: setup ## format, lint and types, then the tests of layout and style
 
 recsys: setup ## train a recommender (METHOD, DATA, SEEDS, WORKERS, DEVICE, ARGS)
 	$(BIN)/nearfar train $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --seeds $(SEEDS) --workers $(WORKERS)
+
+tune-recsys: setup ## search the settings of a recommender (METHOD, DATA, TRIALS, WORKERS, STUDY, STORAGE, ARGS)
+	$(BIN)/nearfar tune $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --trials $(TRIALS) --workers $(WORKERS)$(if $(STUDY), --study $(STUDY))$(if $(STORAGE), --storage $(STORAGE))
+
+compare: setup ## compare all finished runs on a data set (METHOD names the domain, DATA, ARGS)
+	$(BIN)/nearfar compare $(firstword $(subst ., ,$(METHOD)))/$(DATA) $(ARGS)
+
+profile: setup ## record some training steps (METHOD, DATA, DEVICE, ARGS)
+	$(BIN)/nearfar profile $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS)
 
 ui: setup ## open the runs in MLflow's web page (PORT=5000), on this machine only
 	$(BIN)/mlflow server --backend-store-uri $(URI) --host 127.0.0.1 --port $(PORT) --workers 1

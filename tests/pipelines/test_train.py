@@ -16,8 +16,8 @@ import yaml
 from nearfar.errors import ConfigError, DivergedError, StorageError
 from nearfar.optional import installed
 from nearfar.pipelines.cli import run as command_line
-from nearfar.pipelines.seeds import Job, run_jobs, summarise
 from nearfar.pipelines.ends import translate
+from nearfar.pipelines.seeds import Job, run_jobs, summarise
 from nearfar.pipelines.train import train
 from nearfar.recsys import Recommender
 from nearfar.recsys.sasrec.method import SASRec

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from nearfar.errors import NearfarError
+from nearfar.errors import NearfarError, PreemptedError
 from nearfar.pipelines.commands.compare import compare
 from nearfar.pipelines.commands.doctor import doctor
 from nearfar.pipelines.commands.evaluate import evaluate
@@ -78,6 +78,8 @@ def _explain(error: Exception) -> int:
         message = error.format_message()
     else:
         message = f"{type(error).__name__}: {error} (run again with --debug for the traceback)"
+    # Being stopped is no mistake.
+    prefix = "nearfar: " if isinstance(error, PreemptedError) else "nearfar: error: "
     for line in message.splitlines():  # none for a bare `nearfar`, which has printed its help
-        sys.stderr.write(f"nearfar: error: {line}\n")
+        sys.stderr.write(f"{prefix}{line}\n")
     return int(code)

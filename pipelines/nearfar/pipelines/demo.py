@@ -5,75 +5,59 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from nearfar.errors import NearfarError
-from nearfar.messages import warn
-from nearfar.pipelines.report import Column, console, draw_bars, markdown_table, print_table
+from nearfar.errors import ConfigError, NearfarError
+from nearfar.pipelines.compare import compare
+from nearfar.pipelines.publication import draw, publish
+from nearfar.pipelines.registry import find
+from nearfar.pipelines.report import console, print_comparison
 from nearfar.pipelines.seeds import Group, Job, run_jobs
+from nearfar.pipelines.settings import resolve_settings
 from nearfar.recsys import Recommender
-from nearfar.tracking import default_uri, open_store, start_run
+from nearfar.tracking import experiment_name, open_store
 
-COLUMNS: tuple[Column, ...] = (
-    ("test/hr_at_10", "HR@10"),
-    ("test/ndcg_at_10", "NDCG@10"),
-    ("test/hr_at_10_filtered", "HR@10 filtered"),
-    ("test/ndcg_at_10_filtered", "NDCG@10 filtered"),
-)
-TITLE = "ml-100k, leave-one-out, all items ranked (filtered: seen items removed)"
+UI = "http://127.0.0.1:5000"
 USERS = ("1", "42", "405")
-EXPERIMENT = "nearfar/recsys/ml-100k"
 
 
-def demo(seeds: int, workers: int) -> None:
-    """Run it.
+@dataclass(frozen=True)
+class Demo:
+    """What one domain shows.
 
-    Args:
-        seeds: Seeds of each trained method.
-        workers: Processes at a time.
+    Attributes:
+        domain: Name in front of its methods.
+        data: Data set.
+        about: What the data are.
+        baselines: Methods with nothing to train; one run each.
+        methods: Methods with several seeds each, the one to look at last.
+        metrics: Columns of the table, the one that orders the rows first.
+        title: Above the table.
+        ending: What is shown after the table, given the last method's runs.
     """
-    started = time.monotonic()
-    output = console()
-    jobs = [
-        Job("recsys.popularity", ("data=ml-100k",)),
-        Job("recsys.sasrec", ("data=ml-100k",), seeds=seeds),
-        Job("recsys.mclrec", ("data=ml-100k",), seeds=seeds),
-    ]
-    runs = sum(job.seeds for job in jobs)
-    output.print(f"training {runs} recommenders on ml-100k (943 users, 1,682 films), {workers} at a time")
-    groups = run_jobs(jobs, workers=workers)
-    output.print()
-    print_table(groups, COLUMNS, TITLE, output)
-    _record(groups)
-    _recommend(groups[-1], output)
-    output.print(f"\nall runs are in {default_uri()}", soft_wrap=True, highlight=False)
-    output.print(f"`make ui` opens them at http://127.0.0.1:5000, experiment {EXPERIMENT}", highlight=False)
-    output.print(f"demo finished in {time.monotonic() - started:.0f} s")
 
+    domain: str
+    data: str
+    about: str
+    baselines: tuple[str, ...]
+    methods: tuple[str, ...]
+    metrics: tuple[str, ...]
+    title: str
+    ending: Callable[[Group, Console], None] | None = None
 
-def _record(groups: Sequence[Group]) -> None:
-    """The table and the plot as artifacts of a run of their own, beside the runs they compare."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        draw_bars(groups, COLUMNS, TITLE, folder / "comparison.png")
-        (folder / "comparison.md").write_text(markdown_table(groups, COLUMNS), encoding="utf-8")
-        run = start_run(
-            open_store(),
-            experiment=EXPERIMENT,
-            name="comparison",
-            params={"methods": ", ".join(group.job.name for group in groups)},
-            tags={"nearfar.kind": "eval", "nearfar.domain": "recsys", "nearfar.dataset": "ml-100k"},
-            outbox=Path("outputs") / "comparison.outbox.jsonl",
-            warn=warn,
-        )
-        run.artifact(folder)
-        run.finish("FINISHED")
+    def jobs(self, seeds: int) -> list[Job]:
+        """Everything to train for it."""
+        words = (f"data={self.data}",)
+        return [
+            *(Job(name, words) for name in self.baselines),
+            *(Job(name, words, seeds=seeds) for name in self.methods),
+        ]
 
 
 def _recommend(group: Group, output: Console) -> None:
@@ -90,6 +74,67 @@ def _recommend(group: Group, output: Console) -> None:
             table.add_row(str(row.rank), names.get(row.item, row.item), f"{row.score:.2f}")
         output.print(f"\nuser {user}, last seen: {'; '.join(last)}", highlight=False)
         output.print(table)
+
+
+# A domain joins by one entry.
+DEMOS: tuple[Demo, ...] = (
+    Demo(
+        domain="recsys",
+        data="ml-100k",
+        about="943 users, 1,682 films",
+        baselines=("recsys.popularity",),
+        methods=("recsys.sasrec", "recsys.mclrec"),
+        metrics=("test/hr_at_10", "test/ndcg_at_10", "test/hr_at_10_filtered", "test/ndcg_at_10_filtered"),
+        title="ml-100k, leave-one-out, all items ranked (filtered: seen items removed)",
+        ending=_recommend,
+    ),
+)
+
+
+def demo(seeds: int, workers: int, demos: Sequence[Demo] = DEMOS) -> None:
+    """Train everything, several runs at a time, and compare it domain by domain.
+
+    Args:
+        seeds: Seeds of each trained method.
+        workers: Processes at a time.
+        demos: What to show.
+
+    Raises:
+        ConfigError: If runs are not recorded: there would be nothing to compare.
+        NearfarError: The first error of any run.
+    """
+    started = time.monotonic()
+    output = console()
+    parts = [one.jobs(seeds) for one in demos]
+    jobs = [job for part in parts for job in part]
+    tracking = resolve_settings(find(jobs[0].name), jobs[0].overrides).tracking
+    if not tracking.enabled:
+        raise ConfigError(
+            "tracking.enabled: the demo compares recorded runs; unset NEARFAR_TRACKING__ENABLED"
+        )
+    for one, part in zip(demos, parts, strict=True):
+        output.print(
+            f"{sum(job.seeds for job in part)} runs of {len(part)} methods on {one.data} ({one.about})"
+        )
+    output.print(f"training, {workers} at a time")
+    groups = run_jobs(jobs, workers=workers)
+    store = open_store(tracking.uri)
+    links = []
+    for one, part in zip(demos, parts, strict=True):
+        own, groups = groups[: len(part)], groups[len(part) :]
+        run_ids = [str(outcome.run_id) for group in own for outcome in group.outcomes]
+        (comparison,) = compare(store, run_ids, metrics=one.metrics)
+        output.print()
+        print_comparison(comparison, output, one.title)
+        publish(store, comparison, draw(store, comparison))
+        if one.ending is not None:
+            one.ending(own[-1], output)
+        name = experiment_name(one.domain, one.data)
+        links.append(f"{name}: {UI}/#/experiments/{store.experiment(name)}/runs")
+    output.print(f"\nall runs are in {store.uri}; `make ui` opens them:", soft_wrap=True, highlight=False)
+    for link in links:
+        output.print(link, soft_wrap=True, highlight=False)
+    output.print(f"demo finished in {time.monotonic() - started:.0f} s")
 
 
 def main() -> int:

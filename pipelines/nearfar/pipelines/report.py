@@ -1,17 +1,46 @@
-"""Groups of runs side by side: a table for people and a plot."""
+"""A comparison as tables: on the terminal, in Markdown, and on one web page that needs nothing beside itself."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import base64
+import html
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from nearfar.optional import require
-from nearfar.pipelines.seeds import Group
+from nearfar.pipelines.compare import higher_is_better
+from nearfar.pipelines.comparison import Cell, Comparison
 
-Column = tuple[str, str]
+# More metrics than this are rows of the table instead of columns.
+MOST_COLUMNS = 4
+_ACRONYMS = {"auc", "f1", "hr", "mae", "mrr", "mse", "ndcg", "nll", "rmse"}
+_NOTHING = "-"
+FOOTNOTE = (
+    "Differences to {reference}: paired t-test over common seeds (what has nothing to train is a constant), "
+    "95 % confidence interval of the mean difference, p (Holm) corrected over the methods of each metric. "
+    "They say whether other seeds would show the same, not whether another split or other data would."
+)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table before it has a form.
+
+    Attributes:
+        title: Above it.
+        headings: One per column.
+        rows: Cells as text.
+        words: Number of columns on the left that hold words; the rest holds numbers.
+    """
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    words: int = 1
 
 
 def console() -> Console:
@@ -20,71 +49,233 @@ def console() -> Console:
     return plain if plain.is_terminal else Console(markup=False, width=110)
 
 
-def cell(group: Group, metric: str) -> str:
-    """``mean ± std`` of a metric, the mean alone for a single run, ``-`` where it was not measured."""
-    summary = group.summary()
-    if f"{metric}_mean" not in summary:
-        return "-"
-    text = f"{summary[f'{metric}_mean']:.4f}"
-    return f"{text} ± {summary[f'{metric}_std']:.4f}" if summary[f"{metric}_n"] > 1 else text
+def heading(metric: str) -> str:
+    """A metric's name for people.
+
+    Example:
+        >>> heading("test/ndcg_at_10_filtered"), heading("perf/fit_seconds")
+        ('NDCG@10 filtered', 'perf fit seconds')
+    """
+    name = metric.removeprefix("test/").replace("_at_", "@").replace("/", " ").replace("_", " ")
+    words = [word.upper() if word.partition("@")[0] in _ACRONYMS else word for word in name.split(" ")]
+    return " ".join(words)
 
 
-def labels(groups: Sequence[Group]) -> list[str]:
-    """Method names, with the settings that tell equal ones apart."""
-    names = [group.job.name for group in groups]
-    return [
-        f"{name} ({', '.join(group.job.overrides)})"
-        if names.count(name) > 1 and group.job.overrides
-        else name
-        for name, group in zip(names, groups, strict=True)
-    ]
+def decimals(values: Sequence[float]) -> int:
+    """Digits after the point that show values of one metric alike: four for shares, fewer for seconds.
+
+    Example:
+        >>> decimals([0.0609, 0.135]), decimals([78.8]), decimals([0.00031])
+        (4, 2, 6)
+    """
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    exponent = math.floor(math.log10(largest)) if largest > 0 else 0
+    return max(3 - exponent, 0) if exponent > 0 else max(4, 2 - exponent)
 
 
-def print_table(groups: Sequence[Group], columns: Sequence[Column], title: str, output: Console) -> None:
-    """A row per group.
+def summary_sheet(comparison: Comparison, title: str | None = None) -> Sheet:
+    """Mean and standard deviation of every method and metric.
 
     Args:
-        groups: Finished groups.
-        columns: Metric name and heading.
-        title: Above the table.
-        output: Where to print.
+        comparison: What to show.
+        title: Above the table; experiment and data by default.
     """
-    table = Table(title=title, title_justify="left")
-    table.add_column("method", no_wrap=True)
-    table.add_column("seeds", justify="right", no_wrap=True)
-    for _, heading in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, group in zip(labels(groups), groups, strict=True):
-        table.add_row(name, str(len(group.outcomes)), *(cell(group, metric) for metric, _ in columns))
+    if title is None:
+        title = f"{comparison.experiment} (data {comparison.digest[:8]}): mean ± std over seeds"
+    digits = {metric: _digits(comparison, metric) for metric in comparison.metrics}
+    labels = [row.label for row in comparison.rows]
+    seeds = [str(len(row.records)) for row in comparison.rows]
+    arrows = {m: "↑" if higher_is_better(m, comparison.rows) else "↓" for m in comparison.metrics}
+
+    def text(label: str, metric: str) -> str:
+        return _value(comparison.cells.get((label, metric)), digits[metric])
+
+    if len(comparison.metrics) <= MOST_COLUMNS:
+        rows = [
+            (label, count, *(text(label, metric) for metric in comparison.metrics))
+            for label, count in zip(labels, seeds, strict=True)
+        ]
+        names = (f"{heading(metric)} {arrows[metric]}" for metric in comparison.metrics)
+        return Sheet(title, ("method", "seeds", *names), tuple(rows))
+    flipped = [("seeds", *seeds)]
+    for metric in comparison.metrics:
+        flipped.append((f"{heading(metric)} {arrows[metric]}", *(text(label, metric) for label in labels)))
+    return Sheet(title, ("metric", *labels), tuple(flipped))
+
+
+def difference_sheet(comparison: Comparison, most: int | None = None) -> Sheet | None:
+    """Every method's difference to the reference, with interval and p-values; ``None`` if there is none.
+
+    Args:
+        comparison: What to show.
+        most: Metrics shown at most; all by default.
+    """
+    rows = []
+    ranked = any(c.difference and c.difference.wilcoxon is not None for c in comparison.cells.values())
+    for metric in comparison.metrics[:most]:
+        digits = _digits(comparison, metric)
+        for row in comparison.rows:
+            cell = comparison.cells.get((row.label, metric))
+            if cell is None or cell.difference is None:
+                continue
+            found = cell.difference
+            interval = _NOTHING
+            if found.low is not None and found.high is not None:
+                interval = f"[{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+            numbers = [
+                f"{found.mean:+.{digits}f}",
+                interval,
+                str(found.n),
+                _p(found.p_value),
+                _p(found.p_holm),
+            ]
+            rows.append(
+                (heading(metric), row.label, *numbers, *([_p(found.wilcoxon_holm)] if ranked else []))
+            )
+    if not rows:
+        return None
+    headings = ["metric", "method", "difference", "95 % interval", "pairs", "p", "p (Holm)"]
+    headings += ["Wilcoxon (Holm)"] if ranked else []
+    return Sheet(f"difference to {comparison.reference}", tuple(headings), tuple(rows), words=2)
+
+
+def print_comparison(comparison: Comparison, output: Console, title: str | None = None) -> None:
+    """Print the tables and notes; differences of the first metrics only, where there are many.
+
+    Args:
+        comparison: What to show.
+        output: Where to print.
+        title: Above the first table.
+    """
+    _print(summary_sheet(comparison, title), output)
+    differences = difference_sheet(comparison, MOST_COLUMNS)
+    if differences is not None:
+        _print(differences, output)
+        output.print(FOOTNOTE.format(reference=comparison.reference), highlight=False)
+        if (left := len(comparison.metrics) - MOST_COLUMNS) > 0:
+            output.print(
+                f"differences of {left} more metrics: --html or --markdown, or name them by --metric"
+            )
+    for note in comparison.notes:
+        output.print(f"note: {note}", highlight=False)
+
+
+def markdown(comparison: Comparison, title: str | None = None) -> str:
+    """The tables and notes as Markdown.
+
+    Args:
+        comparison: What to show.
+        title: Above the first table.
+    """
+    sheets = [summary_sheet(comparison, title), difference_sheet(comparison)]
+    parts = [_markdown(sheet) for sheet in sheets if sheet is not None]
+    if sheets[1] is not None:
+        parts.append(FOOTNOTE.format(reference=f"`{comparison.reference}`") + "\n")
+    if comparison.notes:
+        parts.append("".join(f"- {_plain(note)}\n" for note in comparison.notes))
+    return "\n".join(parts)
+
+
+def page(parts: Sequence[tuple[Comparison, Mapping[str, bytes]]]) -> str:
+    """All comparisons on one self-contained page.
+
+    Args:
+        parts: Comparisons, each with its plots: PNG by caption.
+    """
+    body = "\n".join(_section(comparison, plots) for comparison, plots in parts)
+    return _PAGE.format(title=html.escape(", ".join(part.experiment for part, _ in parts)), body=body)
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>nearfar: {title}</title>
+<style>
+body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1b1f24; }}
+h1 {{ font-size: 1.4rem; }}
+table {{ border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }}
+caption {{ text-align: left; font-weight: 600; padding-bottom: .4rem; }}
+th, td {{ border-bottom: 1px solid #d5dae1; padding: .3rem .7rem; text-align: right; }}
+th.word, td.word {{ text-align: left; }}
+th {{ background: #f3f5f8; }}
+img {{ display: block; max-width: 100%; margin: 1.5rem 0; }}
+p, li {{ max-width: 50rem; }}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def _section(comparison: Comparison, plots: Mapping[str, bytes]) -> str:
+    sheets = [summary_sheet(comparison), difference_sheet(comparison)]
+    lines = [f"<h1>{html.escape(comparison.experiment)}</h1>"]
+    lines += [_html(sheet) for sheet in sheets if sheet is not None]
+    if sheets[1] is not None:
+        lines.append(f"<p>{html.escape(FOOTNOTE.format(reference=comparison.reference))}</p>")
+    if comparison.notes:
+        lines.append("<ul>" + "".join(f"<li>{html.escape(note)}</li>" for note in comparison.notes) + "</ul>")
+    for caption, png in plots.items():
+        data = base64.b64encode(png).decode("ascii")
+        lines.append(f'<img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">')
+    return "\n".join(lines)
+
+
+def _digits(comparison: Comparison, metric: str) -> int:
+    cells = [comparison.cells.get((row.label, metric)) for row in comparison.rows]
+    return decimals([cell.mean for cell in cells if cell is not None])
+
+
+def _value(cell: Cell | None, digits: int) -> str:
+    if cell is None:
+        return _NOTHING
+    text = f"{cell.mean:.{digits}f}"
+    return text if cell.std is None else f"{text} ± {cell.std:.{digits}f}"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return _NOTHING
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _print(sheet: Sheet, output: Console) -> None:
+    output.print(
+        sheet.title, highlight=False
+    )  # as the table's own title it would be folded to the table's width
+    table = Table()
+    for place, name in enumerate(sheet.headings):
+        word = place < sheet.words
+        table.add_column(Text(name), justify="left" if word else "right", no_wrap=not word)
+    for row in sheet.rows:
+        table.add_row(*(Text(cell) for cell in row))
     output.print(table)
 
 
-def markdown_table(groups: Sequence[Group], columns: Sequence[Column]) -> str:
-    """The same table as Markdown."""
+def _plain(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _markdown(sheet: Sheet) -> str:
     lines = [
-        "| method | seeds | " + " | ".join(heading for _, heading in columns) + " |",
-        "|--|--|" + "--|" * len(columns),
+        f"**{_plain(sheet.title)}**",
+        "",
+        "| " + " | ".join(_plain(name) for name in sheet.headings) + " |",
+        "|" + "".join("--|" if place < sheet.words else "--:|" for place in range(len(sheet.headings))),
     ]
-    for name, group in zip(labels(groups), groups, strict=True):
-        cells = [cell(group, metric) for metric, _ in columns]
-        lines.append(f"| {name} | {len(group.outcomes)} | " + " | ".join(cells) + " |")
+    lines += ["| " + " | ".join(_plain(cell) for cell in row) + " |" for row in sheet.rows]
     return "\n".join(lines) + "\n"
 
 
-def draw_bars(groups: Sequence[Group], columns: Sequence[Column], title: str, path: Path) -> None:
-    """A panel per metric, a bar per group with its standard deviation."""
-    figure_module = require("matplotlib.figure", "plots")
-    figure = figure_module.Figure(figsize=(2.6 * len(columns) + 1.5, 3.4), layout="constrained")
-    axes = figure.subplots(1, len(columns), squeeze=False)[0]
-    summaries = [group.summary() for group in groups]
-    colours = [f"C{index}" for index in range(len(groups))]
-    names = [name.partition(".")[2] for name in labels(groups)]
-    for axis, (metric, heading) in zip(axes, columns, strict=True):
-        means = [summary.get(f"{metric}_mean", 0.0) for summary in summaries]
-        spread = [summary.get(f"{metric}_std", 0.0) for summary in summaries]
-        axis.bar(names, means, yerr=spread, capsize=4, color=colours)
-        axis.set_title(heading, fontsize=10)
-        axis.tick_params(axis="x", labelrotation=20, labelsize=8)
-        axis.grid(axis="y", alpha=0.3)
-    figure.suptitle(title, fontsize=11)
-    figure.savefig(path, dpi=120)
+def _html(sheet: Sheet) -> str:
+    def cells(tag: str, texts: Sequence[str]) -> str:
+        kinds = (' class="word"' if place < sheet.words else "" for place in range(len(texts)))
+        return "".join(f"<{tag}{k}>{html.escape(t)}</{tag}>" for k, t in zip(kinds, texts, strict=True))
+
+    rows = "\n".join(f"<tr>{cells('td', row)}</tr>" for row in sheet.rows)
+    head = f"<thead><tr>{cells('th', sheet.headings)}</tr></thead>"
+    return f"<table><caption>{html.escape(sheet.title)}</caption>{head}<tbody>\n{rows}\n</tbody></table>"
