@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nearfar.runtime import Interruption
+from nearfar.interruption import Interruption
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])

@@ -1,13 +1,11 @@
-"""Where a run computes, where its randomness comes from, and how it is asked to stop."""
+"""Where a run computes and where its randomness comes from."""
 
 from nearfar.runtime.device import resolve_device
 from nearfar.runtime.distributed import Runtime, is_main_process
-from nearfar.runtime.interruption import Interruption
 from nearfar.runtime.rng import generator, isolated_rng, numpy_generator, stream_seed
 from nearfar.runtime.transfer import to_device
 
 __all__ = [
-    "Interruption",
     "Runtime",
     "generator",
     "is_main_process",

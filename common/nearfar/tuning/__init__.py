@@ -11,7 +11,7 @@ from nearfar.tuning.plan import StudyPlan
 from nearfar.tuning.space import Choice, Float, Int, SearchSpace
 from nearfar.tuning.stale import close_stale
 from nearfar.tuning.storage import StudyStore, check_place, find_place, open_storage
-from nearfar.tuning.worker import Attempt, Stop, Work, work
+from nearfar.tuning.worker import Attempt, Work, work
 
 __all__ = [
     "Attempt",
@@ -19,7 +19,6 @@ __all__ = [
     "Float",
     "Int",
     "SearchSpace",
-    "Stop",
     "StudyPlan",
     "StudyStore",
     "Work",

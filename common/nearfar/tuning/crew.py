@@ -11,19 +11,24 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from nearfar.errors import NearfarError, PreemptedError
+from nearfar.interruption import Interruption
 from nearfar.messages import warn
 from nearfar.processes import follow_parent
-from nearfar.tuning.worker import Stop
 
 LOOK_SECONDS = 0.2
 # Deaths in a row without a new trial in between: these are not the trials' fault.
 FRUITLESS = 3
 
-Target = Callable[[Stop, Any], object]
+Target = Callable[[Interruption, Any], object]
 
 
 def run_crew(
-    target: Target, argument: Any, *, num_workers: int, stop: Stop, progress: Callable[[], tuple[int, bool]]
+    target: Target,
+    argument: Any,
+    *,
+    num_workers: int,
+    stop: Interruption,
+    progress: Callable[[], tuple[int, bool]],
 ) -> None:
     """Run ``target(stop, argument)`` in several processes until all of them return.
 
@@ -132,8 +137,8 @@ def _last_word(words: Connection) -> BaseException | None:
 def _enter(target: Target, argument: Any, words: Connection) -> None:
     follow_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on
-    stop = Stop()
-    with stop.noted():
+    stop = Interruption()
+    with stop:
         try:
             target(stop, argument)
         except BaseException as error:

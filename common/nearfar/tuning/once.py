@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from nearfar.interruption import Interruption
 from nearfar.tuning.claims import Watch
 from nearfar.tuning.owner import is_gone, this_process
 from nearfar.tuning.storage import HEARTBEAT_SECONDS, STALE_SECONDS, StudyStore, quiet_optuna
-from nearfar.tuning.worker import POLL_SECONDS, Stop
+from nearfar.tuning.worker import POLL_SECONDS
 
 Result = Mapping[str, Any]
 
 
 def once(
-    store: StudyStore, study: Any, key: str, of: str, make: Callable[[], Result], stop: Stop
+    store: StudyStore, study: Any, key: str, of: str, make: Callable[[], Result], stop: Interruption
 ) -> dict[str, Any]:
     """The result of ``make``, made by whoever comes first; the others wait for it.
 

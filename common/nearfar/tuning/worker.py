@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Protocol
 
 from nearfar.errors import (
@@ -20,6 +18,7 @@ from nearfar.errors import (
     PrunedError,
     first_line,
 )
+from nearfar.interruption import Interruption
 from nearfar.messages import warn
 from nearfar.optional import require
 from nearfar.tuning.claims import (
@@ -39,48 +38,6 @@ POLL_SECONDS = 1.0
 # A bug shows in the first trials; later, so many failures are bad luck.
 FIRST_TRIALS = 2
 TOLERATED = 0.1
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-
-
-class Stop:
-    """A wish to stop, noted while no training is under way (training notes signals by itself).
-
-    Attributes:
-        reason: Name of the signal, ``None`` so far.
-    """
-
-    def __init__(self) -> None:
-        self.reason: str | None = None
-
-    def check(self) -> None:
-        """Grant the wish.
-
-        Raises:
-            PreemptedError: If there is one.
-        """
-        if self.reason is not None:
-            raise PreemptedError(
-                f"{self.reason}: the study stops here; the same command goes on where it was"
-            )
-
-    @contextmanager
-    def noted(self) -> Iterator[Stop]:
-        """Note SIGTERM, SIGUSR1 and SIGINT meanwhile; a second SIGINT interrupts at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
-        before = {number: signal.signal(number, self._note) for number in SIGNALS}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what handlers are given
-        name = signal.Signals(number).name
-        if number == signal.SIGINT and self.reason == name:
-            raise KeyboardInterrupt
-        self.reason = name
 
 
 class Attempt:
@@ -97,7 +54,7 @@ class Attempt:
         stop: The worker's wish to stop.
     """
 
-    def __init__(self, claim: Claim, stop: Stop) -> None:
+    def __init__(self, claim: Claim, stop: Interruption) -> None:
         self.number, self.ordinal, self.words = int(claim.trial.number), claim.ordinal, claim.words
         self.stop, self._trial = stop, claim.trial
         # What was reported before the trial was cut short need not be measured again to be compared.
@@ -179,7 +136,7 @@ class Work:
         return len(trials), is_finished(trials, self.num_trials)
 
 
-def work(job: Work, objective: Objective, stop: Stop, report: Report = _say_nothing) -> int:
+def work(job: Work, objective: Objective, stop: Interruption, report: Report = _say_nothing) -> int:
     """Run trials until every trial of the study, here or elsewhere, has come to its end.
 
     Args:
@@ -212,7 +169,7 @@ def work(job: Work, objective: Objective, stop: Stop, report: Report = _say_noth
                 time.sleep(POLL_SECONDS)
 
 
-def _run(job: Work, taken: Claim, objective: Objective, stop: Stop, report: Report) -> None:
+def _run(job: Work, taken: Claim, objective: Objective, stop: Interruption, report: Report) -> None:
     exceptions = require("optuna.exceptions", "tuning")
     attempt = None
     with _heartbeat(job.store, taken.trial), quiet_optuna():

@@ -93,4 +93,7 @@ class RecsysTask(Task):
 
     def log_model(self, folder: Path) -> Mapping[str, Any] | None:
         """The exported recommender as an MLflow pyfunc model."""
-        return {"builder": f"{pyfunc_arguments.__module__}:{pyfunc_arguments.__name__}", "folder": str(folder)}
+        return {
+            "builder": f"{pyfunc_arguments.__module__}:{pyfunc_arguments.__name__}",
+            "folder": str(folder),
+        }

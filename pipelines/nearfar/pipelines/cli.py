@@ -18,6 +18,7 @@ from nearfar.pipelines.commands.methods import methods
 from nearfar.pipelines.commands.profile import profile
 from nearfar.pipelines.commands.sync import sync
 from nearfar.pipelines.commands.train import train
+from nearfar.pipelines.commands.tune import tune
 
 app = typer.Typer(
     name="nearfar",
@@ -45,7 +46,7 @@ def root(
     """Contrastive self-supervised learning for graphs, time series and recommendation."""
 
 
-for command in (train, evaluate, compare, export, sync, profile, doctor, methods):
+for command in (train, tune, evaluate, compare, export, sync, profile, doctor, methods):
     app.command()(command)
 
 

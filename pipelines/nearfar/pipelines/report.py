@@ -7,6 +7,7 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +15,9 @@ from rich.text import Text
 
 from nearfar.pipelines.compare import higher_is_better
 from nearfar.pipelines.comparison import Cell, Comparison
+
+if TYPE_CHECKING:
+    from nearfar.pipelines.tune import TuneOutcome
 
 # More metrics than this are rows of the table instead of columns.
 MOST_COLUMNS = 4
@@ -158,6 +162,32 @@ def print_comparison(comparison: Comparison, output: Console, title: str | None 
             )
     for note in comparison.notes:
         output.print(f"note: {note}", highlight=False)
+
+
+def print_search(outcome: TuneOutcome, output: Console) -> None:
+    """What a search found, and its test metrics beside those one would have had without it.
+
+    Args:
+        outcome: Of the search.
+        output: Where to print.
+    """
+    ended = ", ".join(f"{count} {state}" for state, count in outcome.trials.items())
+    lines = [f"study {outcome.study}: {ended}; best on validation {outcome.best_value:.4f} with"]
+    lines += [f"  {key}={value}" for key, value in outcome.best_params.items()]
+    for line in [*lines, f"written: {outcome.recipe}"]:
+        output.print(line, highlight=False, soft_wrap=True)
+    names = [name.removesuffix("_mean") for name in outcome.metrics if name.endswith("_mean")]
+    rows = tuple(
+        (name, _spread(outcome.metrics, name), _spread(outcome.default_metrics, name)) for name in names
+    )
+    _print(
+        Sheet("test, seeds that no trial has used", ("metric", "found", "without the search"), rows), output
+    )
+
+
+def _spread(metrics: Mapping[str, float], name: str) -> str:
+    text = f"{metrics[f'{name}_mean']:.4f}"
+    return f"{text} ± {metrics[f'{name}_std']:.4f}" if metrics[f"{name}_n"] > 1 else text
 
 
 def markdown(comparison: Comparison, title: str | None = None) -> str:

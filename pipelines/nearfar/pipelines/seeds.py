@@ -16,13 +16,14 @@ from pathlib import Path
 
 from nearfar.config import RunConfig, config_hash, flatten
 from nearfar.errors import ConfigError, NearfarError, PreemptedError
+from nearfar.interruption import Interruption
 from nearfar.messages import warn
 from nearfar.pipelines.identity import process_tags, variant
 from nearfar.pipelines.registry import find
 from nearfar.pipelines.settings import resolve_settings
 from nearfar.pipelines.train import Outcome, Resume, prepare, train
 from nearfar.processes import follow_parent
-from nearfar.runtime import Interruption, is_main_process
+from nearfar.runtime import is_main_process
 from nearfar.tracking import TrackedRun, experiment_name, open_store, set_aside, start_run
 from nearfar.tracking.names import slug
 from nearfar.training.progress import share_terminal

@@ -14,6 +14,7 @@ import torch
 
 from nearfar.config import RunConfig, flatten, suggest
 from nearfar.errors import CheckpointError, ConfigError, PreemptedError
+from nearfar.interruption import Interruption
 from nearfar.messages import warn
 from nearfar.optional import installed, missing
 from nearfar.pipelines.collapse import CollapseMonitor
@@ -24,7 +25,7 @@ from nearfar.pipelines.output import OutputFolder
 from nearfar.pipelines.registry import find
 from nearfar.pipelines.settings import resolve_settings
 from nearfar.registry import MethodEntry
-from nearfar.runtime import Interruption, Runtime, resolve_device
+from nearfar.runtime import Runtime, resolve_device
 from nearfar.tracking import NullRun, Run, Store, experiment_name, open_store, start_local_run, start_run
 from nearfar.tracking.curves import Curves
 from nearfar.training import CheckpointStore, FitResult, Method, OnValidation, Task, fit

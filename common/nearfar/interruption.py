@@ -1,4 +1,4 @@
-"""Signals as a wish to stop that the training loop grants after the step it is in."""
+"""Signals as a wish to stop, granted where stopping does no harm: after a step, between two trials."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import threading
 from multiprocessing import active_children
 from types import FrameType, TracebackType
 from typing import Any
+
+from nearfar.errors import PreemptedError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # SIGUSR1 is what SLURM is asked to send
 
@@ -38,6 +40,15 @@ class Interruption:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Grant the wish.
+
+        Raises:
+            PreemptedError: If there is one.
+        """
+        if self.reason is not None:
+            raise PreemptedError(f"stopped ({self.reason}); the same command goes on where it was")
 
     def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what handlers are given
         self._interrupts += number == signal.SIGINT
