@@ -32,7 +32,7 @@ def words(toy_file: Path, tiny: Words) -> Words:
 def space(tmp_path: Path) -> Path:
     """Two settings."""
     path = tmp_path / "data" / "space.yaml"
-    path.write_text("optim.lr: {low: 1e-4, high: 1e-2, log: true}\ndim: [8, 16]\n", encoding="utf-8")
+    path.write_text("optim.lr: {low: 1e-4, high: 1e-2, log: true}\ndim: [8, 16, 64]\n", encoding="utf-8")
     return path
 
 
@@ -68,7 +68,7 @@ def test_a_search_from_the_command_line(
     kinds = sorted(child.data.tags["nearfar.kind"] for child in below)
     assert kinds == ["group", "group", "trial", "trial", "trial"]
     trial = next(child for child in below if child.data.tags.get("nearfar.trial") == "1")
-    assert trial.data.params["dim"] in ("8", "16")
+    assert trial.data.params["dim"] in ("8", "16", "64")
     members = _children(store, experiment, trial.info.run_id)
     assert {member.data.tags["nearfar.seed"] for member in members} == {"0", "1"}
     assert not any(name.startswith("test/") for member in members for name in member.data.metrics)
@@ -99,6 +99,23 @@ def test_a_search_from_the_command_line(
 def _children(store: Any, experiment: str, run_id: str) -> list[Any]:
     mine = f"tags.`mlflow.parentRunId` = '{run_id}'"
     return list(store.client.search_runs([experiment], filter_string=mine))
+
+
+def test_a_search_that_finds_nothing_better(words: Words, space: Path) -> None:
+    """The best trial is the usual settings: they are measured once and stand on both sides."""
+    outcome = tune(
+        "recsys.sasrec",
+        [*words, "tracking.enabled=false"],
+        trials=1,
+        trial_seeds=1,
+        seeds=2,
+        workers=2,
+        study="same",
+        space_file=space,
+        quiet=True,
+    )
+    assert outcome.metrics == outcome.default_metrics
+    assert outcome.metrics["test/ndcg_at_10_n"] == 2
 
 
 def test_diverged_and_pruned_trials_are_no_failures(

@@ -22,7 +22,9 @@ from nearfar.errors import ConfigError, NearfarError
 from nearfar.interruption import Interruption
 from nearfar.messages import warn
 from nearfar.pipelines.identity import process_tags
+from nearfar.pipelines.registry import find
 from nearfar.pipelines.seeds import Group, Job, run_jobs
+from nearfar.pipelines.settings import resolve_settings
 from nearfar.pipelines.study_plots import draw_study
 from nearfar.pipelines.train import prepare, train
 from nearfar.registry import MethodEntry
@@ -411,14 +413,19 @@ def _finish(
             Job(search.method, (*search.overrides, *extra, first), search.config_file, search.seeds)
             for extra in (words, ())
         ]
+        entry = find(search.method)
+        hashes = [config_hash(resolve_settings(entry, job.overrides, job.config_file)) for job in jobs]
+        if hashes[0] == hashes[1]:  # nothing better was found than what one has anyway
+            jobs = jobs[:1]
         above = (study.user_attrs.get(RUN) or {}).get("reference")
-        tuned, usual = run_jobs(
+        groups = run_jobs(
             jobs, workers=search.workers, resume="auto", parent_run_id=above, quiet=search.quiet
         )
+        tuned, usual = groups[0], groups[-1]
         return {
             "metrics": _quality(tuned),
             "default_metrics": _quality(usual),
-            "runs": [group.run_id for group in (tuned, usual) if group.run_id is not None],
+            "runs": [group.run_id for group in groups if group.run_id is not None],
         }
 
     found = once(job.store, study, RESULT, f"trial {best.number}, {search.seeds} seeds", measure, stop)
