@@ -37,6 +37,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 TOY, NDCG, HR = "nearfar/recsys/toy", "test/ndcg_at_10", "test/hr_at_10"
+approx: Any = pytest.approx  # inside tuples, mypy takes the comparison for a mistake otherwise
 SASREC = {0: 0.30, 1: 0.32, 2: 0.34}
 MCLREC = {0: 0.31, 1: 0.34, 2: 0.37}
 # The same on the seeds it shares with the one above, worse on its own.
@@ -174,9 +175,9 @@ def test_mean_and_spread_over_seeds(toy: Comparison) -> None:
     assert toy.metrics == (NDCG, HR), "what picked the epochs first; not what one method alone has"
     assert [row.label for row in toy.rows] == [LIGHT, "recsys.sasrec", WEIGHT, "recsys.popularity"]
     cell = toy.cells["recsys.sasrec", NDCG]
-    assert (cell.mean, cell.std, cell.n) == (pytest.approx(0.32), pytest.approx(0.02), 3)
+    assert (cell.mean, cell.std, cell.n) == (approx(0.32), approx(0.02), 3)
     cell = toy.cells[LIGHT, NDCG]
-    assert (cell.mean, cell.std, cell.n) == (pytest.approx(0.34), pytest.approx(0.03), 3)
+    assert (cell.mean, cell.std, cell.n) == (approx(0.34), approx(0.03), 3)
     assert toy.cells["recsys.popularity", NDCG].std is None
     assert toy.reference == LIGHT
     assert toy.cells[LIGHT, NDCG].difference is None
@@ -188,13 +189,13 @@ def test_paired_t_test(toy: Comparison) -> None:
 
     found = toy.cells["recsys.sasrec", NDCG].difference
     assert found is not None
-    assert (found.n, found.mean) == (3, pytest.approx(-0.02))
-    assert found.p_value == pytest.approx(1 - (12 / 14) ** 0.5)
-    assert found.p_value == pytest.approx(stats.ttest_rel([*SASREC.values()], [*MCLREC.values()]).pvalue)
+    assert (found.n, found.mean) == (3, approx(-0.02))
+    assert found.p_value == approx(1 - (12 / 14) ** 0.5)
+    assert found.p_value == approx(stats.ttest_rel([*SASREC.values()], [*MCLREC.values()]).pvalue)
     half = 4.302653 * 0.01 / 3**0.5  # 97.5 % of Student's t on two degrees of freedom, from a table
     assert (found.low, found.high) == (
-        pytest.approx(-0.02 - half, abs=1e-8),
-        pytest.approx(-0.02 + half, abs=1e-8),
+        approx(-0.02 - half, abs=1e-8),
+        approx(-0.02 + half, abs=1e-8),
     )
     assert found.wilcoxon is None, "three seeds"
 
@@ -206,14 +207,14 @@ def test_what_does_not_depend_on_the_seed_is_a_constant(runs: Runs, toy: Compari
     found = toy.cells["recsys.popularity", NDCG].difference
     assert found is not None
     assert found.n == 3
-    assert found.p_value == pytest.approx(stats.ttest_1samp([*MCLREC.values()], 0.2).pvalue)
+    assert found.p_value == approx(stats.ttest_1samp([*MCLREC.values()], 0.2).pvalue)
     t = 0.14 * 3**0.5 / 0.03
-    assert found.p_value == pytest.approx(1 - t / (t * t + 2) ** 0.5)
+    assert found.p_value == approx(1 - t / (t * t + 2) ** 0.5)
     against = one(runs, TOY, against="recsys.popularity")
     found = against.cells["recsys.sasrec", NDCG].difference
     assert found is not None
-    assert (found.n, found.mean) == (3, pytest.approx(0.12))
-    assert found.p_value == pytest.approx(stats.ttest_1samp([*SASREC.values()], 0.2).pvalue)
+    assert (found.n, found.mean) == (3, approx(0.12))
+    assert found.p_value == approx(stats.ttest_1samp([*SASREC.values()], 0.2).pvalue)
 
 
 def test_a_run_told_to_train_nothing_is_no_constant(runs: Runs) -> None:
@@ -441,8 +442,8 @@ def test_curves(runs: Runs, toy: Comparison) -> None:
     curves = read_curves(runs.store, toy)
     assert list(curves) == ["val/ndcg_at_10"]
     steps, means, spread = mean_curve(curves["val/ndcg_at_10"]["recsys.sasrec"])
-    assert (steps, means) == ([0, 5], [pytest.approx(0.1), pytest.approx(0.21)])
-    assert spread == [pytest.approx(0, abs=1e-12), pytest.approx(0.01)]
+    assert (steps, means) == ([0, 5], [approx(0.1), approx(0.21)])
+    assert spread == [approx(0, abs=1e-12), approx(0.01)]
     assert mean_curve([[(0, 1.0), (5, 2.0)], [(0, 1.0)]])[0] == [0], "up to where both are"
     assert draw_curves(toy, {}) is None
     assert draw_bars(toy).startswith(b"\x89PNG")
@@ -484,7 +485,7 @@ def test_command(runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert command_line([*words, "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out.splitlines()[-1])["comparisons"]
     assert found["reference"] == "recsys.sasrec"
-    assert found["rows"][0]["metrics"][NDCG]["difference"]["p_value"] == pytest.approx(1 - (12 / 14) ** 0.5)
+    assert found["rows"][0]["metrics"][NDCG]["difference"]["p_value"] == approx(1 - (12 / 14) ** 0.5)
     assert found["rows"][1]["runs"] == {str(seed): run_id for seed, run_id in runs.sasrec.items()}
     assert runs.store.client.get_run(found["run_id"]).info.run_name == "comparison"
     assert (tmp_path / "c.md").read_text() == markdown(

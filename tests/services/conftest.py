@@ -67,7 +67,7 @@ def postgresql() -> Iterator[str]:
         as_user = ["runuser", "-u", "postgres", "--"]
     user = "postgres" if as_user else getpass.getuser()
     # Not below pytest's folders: those only root may enter.
-    folder = Path(tempfile.mkdtemp(prefix="nearfar-pg-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="nearfar-pg-"))
     if as_user:
         shutil.chown(folder, user)
     data, port = folder / "data", free_port()

@@ -96,7 +96,7 @@ class Runtime:
         """Mean over the processes.
 
         Args:
-            values: Those of this process, shape ``(...)``; overwritten.
+            values: Those of this process, shape ``(N, ...)``; overwritten.
         """
         if self.world_size > 1:
             dist.all_reduce(values)

@@ -1,4 +1,4 @@
-"""The smallest methods with everything the loop has to get right: dropout, noise, buffers, queues, two optimisers."""
+"""The smallest methods with everything the loop has to get right: dropout, buffers, queues, two optimisers."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def diagnose(method: Method, batch: Any, ctx: StepContext) -> dict[str, Any]:
         "step": ctx.step,
         "data": [
             {"tensor": name, "first_row": _first_row(value), "count": _count(value)}
-            for name, value in _tensors(batch, "batch")
+            for name, value in tensors(batch, "batch")
             if _count(value)
         ],
         "weights": [name for name, value in method.state_dict().items() if _count(value)],
@@ -85,7 +85,7 @@ class _watched:  # noqa: N801 - reads as a statement
 
     def _hook(self, name: str) -> Any:
         def look(module: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG001 - what hooks are given
-            if not self._first and any(_count(value) for _, value in _tensors(output, name)):
+            if not self._first and any(_count(value) for _, value in tensors(output, name)):
                 self._first.append(name)
 
         return look
@@ -97,19 +97,24 @@ class _watched:  # noqa: N801 - reads as a statement
             handle.remove()
 
 
-def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in nested containers, with the path to it."""
+def tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in nested containers, with the path to it.
+
+    Args:
+        value: Tensor, mapping, sequence or dataclass.
+        name: Of ``value`` itself.
+    """
     if isinstance(value, Tensor):
         yield name, value
     elif isinstance(value, Mapping):
         for key, part in value.items():
-            yield from _tensors(part, f"{name}.{key}")
+            yield from tensors(part, f"{name}.{key}")
     elif isinstance(value, (tuple, list)):
         for index, part in enumerate(value):
-            yield from _tensors(part, f"{name}[{index}]")
+            yield from tensors(part, f"{name}[{index}]")
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for part in dataclasses.fields(value):
-            yield from _tensors(getattr(value, part.name), f"{name}.{part.name}")
+            yield from tensors(getattr(value, part.name), f"{name}.{part.name}")
 
 
 def _count(value: Tensor) -> int:

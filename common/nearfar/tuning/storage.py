@@ -66,8 +66,8 @@ def find_place(uri: str | None, study: str) -> Place:
         MissingDependencyError: If the database's driver is not installed.
 
     Example:
-        >>> find_place("postgresql+psycopg2://me:secret@db/studies", "s").shown()  # doctest: +SKIP
-        'postgresql://db/studies'
+        >>> find_place("sqlite:////data/studies.db", "s").shown()
+        '/data/studies.db'
     """
     if uri is None:
         return Place("journal", Path.cwd() / "mlruns" / "optuna" / f"{slug(study)}.journal")

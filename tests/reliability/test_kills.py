@@ -1,0 +1,169 @@
+"""Killed, stopped or cut off anywhere, a run ends with the bits of one that was left in peace."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nearfar.pipelines.registry import methods
+from nearfar.tracking import open_store
+
+TOY = str(Path(__file__).with_name("toy_run.py"))
+TRAINED = [name for name in methods() if name != "recsys.popularity"]
+
+
+def toy(folder: Path, **environment: str) -> subprocess.Popen[str]:
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.Popen(
+        [sys.executable, TOY, str(folder)],
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What a run left in peace prints."""
+    return finished(toy(tmp_path_factory.mktemp("straight") / "run"))
+
+
+@pytest.mark.row("R01")
+@pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])
+def test_killed_at_random_moments(straight: str, tmp_path: Path, kills: int) -> None:
+    """SIGKILL while training, restart, until done."""
+    rng, done = random.Random(kills), 0
+    folder = tmp_path / "run"
+    while done < kills:
+        process = toy(folder, STEP_SECONDS="0.05")
+        seen = len(list(folder.glob("checkpoints/*.ckpt")))
+        deadline = time.monotonic() + 60
+        while len(list(folder.glob("checkpoints/*.ckpt"))) <= min(seen, 0) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0.05, 0.8))
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.communicate()
+        done += 1
+    assert done > 0
+    assert finished(toy(folder)) == straight
+
+
+@pytest.mark.row("R06")
+@pytest.mark.parametrize("stage", [*(pytest.param(s, marks=pytest.mark.slow) for s in (1, 3, 4)), 2, 5, 6])
+def test_killed_inside_the_save(straight: str, tmp_path: Path, stage: int) -> None:
+    """Before the journal is flushed, before writing, flushing, testing, renaming, and after: what is whole is used."""
+    folder = tmp_path / "run"
+    killed = toy(folder, DIE_AT_STAGE=str(stage))
+    killed.communicate(timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    steps = sorted(path.name for path in folder.glob("checkpoints/step-*.ckpt"))
+    assert steps[0] == "step-00000000.ckpt"
+    assert len(steps) == (1 if stage < 6 else 2)
+    assert finished(toy(folder)) == straight
+    assert not list(folder.glob("checkpoints/*.tmp"))
+
+
+@pytest.mark.row("S01")
+@pytest.mark.parametrize("stops", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_asked_to_stop_at_random_moments(straight: str, tmp_path: Path, stops: int) -> None:
+    """SIGTERM: exit 75 within ten seconds, a checkpoint at the step it stopped at, the same bits in the end."""
+    rng, folder, done = random.Random(stops), tmp_path / "run", 0
+    while done < stops:
+        process = toy(folder, STEP_SECONDS="0.1")
+        while not (folder / "checkpoints" / "step-00000000.ckpt").exists() and not list(
+            folder.glob("checkpoints/*.ckpt")
+        ):
+            time.sleep(0.02)
+        time.sleep(rng.uniform(2.5, 4.0) if done else rng.uniform(0.0, 0.5))  # imports take their time
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGTERM)
+        asked = time.monotonic()
+        _, err = process.communicate(timeout=60)
+        assert time.monotonic() - asked < 10
+        if process.returncode == -signal.SIGTERM:
+            continue  # still importing: nothing had begun
+        assert process.returncode == 75, err
+        step = int(err.split("after step ")[1].split()[0])
+        assert (folder / "checkpoints" / f"step-{step:08d}.ckpt").exists()
+        done += 1
+    assert finished(toy(folder)) == straight
+
+
+@pytest.mark.row("S02")
+def test_interrupted_twice(straight: str, tmp_path: Path) -> None:
+    """The second Ctrl-C is not waited for, and spoils nothing."""
+    folder = tmp_path / "run"
+    process = toy(folder, STEP_SECONDS="1.5")
+    while not list(folder.glob("checkpoints/*.ckpt")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode not in (0, 75)
+    assert finished(toy(folder)) == straight
+
+
+@pytest.mark.slow
+@pytest.mark.row("R01")
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_method_survives_kills_through_the_command_line(name: str, tmp_path: Path) -> None:
+    """With a real store: same metrics, one row a value, one end."""
+    entry = methods()[name]
+    words = [*entry.load("example")(tmp_path / "data"), "epochs=150", "selection.patience=null", "device=cpu"]
+    words += ["selection.every=10", "checkpoint.every_steps=7", "num_threads=1"]
+    command = [sys.executable, "-m", "nearfar.pipelines", "train", name, *words, "--json", "-q"]
+    outcomes = []
+    for kind, kills in (("straight", 0), ("killed", 12)):
+        folder = tmp_path / kind
+        folder.mkdir()
+        rng, done = random.Random(1), 0
+        resume: list[str] = []
+        while done < kills:
+            process = subprocess.Popen(
+                [*command, *resume], cwd=folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            )
+            before = _newest(folder)
+            deadline = time.monotonic() + 90
+            while _newest(folder) == before and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.02)
+            time.sleep(rng.uniform(0, 0.3))
+            if process.poll() is not None:
+                break
+            process.kill()
+            process.wait()
+            done, resume = done + 1, ["--resume"]
+        last = subprocess.run([*command, *resume], cwd=folder, capture_output=True, text=True, check=False)
+        assert last.returncode == 0, last.stderr
+        outcomes.append(json.loads(last.stdout))
+        assert kills == 0 or done >= 3
+    quality = [{k: v for k, v in found["metrics"].items() if not k.startswith("perf/")} for found in outcomes]
+    assert quality[0] == quality[1]
+    store = open_store(f"sqlite:///{tmp_path}/killed/mlruns/mlflow.db")
+    run = store.client.get_run(outcomes[1]["run_id"])
+    assert run.info.status == "FINISHED"
+    for key in ("train/loss", "val/ndcg_at_10"):
+        steps = [point.step for point in store.client.get_metric_history(run.info.run_id, key)]
+        assert len(steps) == len(set(steps)) > 0
+
+
+def _newest(folder: Path) -> str:
+    return max((path.name for path in folder.glob("outputs/*/*/checkpoints/*.ckpt")), default="")
