@@ -16,7 +16,7 @@ BIN := .venv/bin
 URI = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(CURDIR)/mlruns/mlflow.db)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-services check recsys tune-recsys compare profile ui bench clean
+.PHONY: help setup demo test test-all test-services reliability check recsys tune-recsys compare profile ui bench clean
 
 help: ## print this table
 	@printf 'make <target> [METHOD=recsys.sasrec DATA=ml-100k SEEDS=3 WORKERS=2 DEVICE=auto ARGS="optim.lr=5e-4"]\n\n'
@@ -37,6 +37,9 @@ test-all: setup ## run every test, the slow ones included
 test-services: setup ## run the tests that need PostgreSQL and a browser, installing both where that is possible
 	@.ci/services
 	$(BIN)/python -m pytest -m services tests/services
+
+reliability: setup ## kill, stop, damage and resume everything, for every method; one table of what survived (20 minutes)
+	$(BIN)/python -m pytest -m 'row and not services' tests --reliability-report mlruns/artifacts/reliability.json
 
 check: setup ## format, lint and types, then the tests of layout and style
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,24 @@ import pytest
 
 from nearfar.recsys import Interactions, LeaveOneOut, leave_one_out
 from nearfar.runtime import Runtime
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``make reliability`` asks for a report."""
+    parser.addoption("--reliability-report", type=Path, help="write a table of the promises tested, as JSON")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the plugin that collects them."""
+    path = config.getoption("--reliability-report")
+    if path is not None:
+        plugin = Path(__file__).with_name("reliability_report.py")
+        spec = importlib.util.spec_from_file_location("reliability_report", plugin)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        config.pluginmanager.register(module.Report(config.rootpath / path))
 
 
 @pytest.fixture

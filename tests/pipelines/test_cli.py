@@ -106,6 +106,7 @@ def test_mistakes_are_one_line_with_their_code(
     assert written(tmp_path) == set(), "a refused run must leave nothing behind"
 
 
+@pytest.mark.row("C09")
 def test_old_file_store(
     tmp_path: Path, toy_file: Path, capsys: pytest.CaptureFixture[str], tiny: list[str]
 ) -> None:

@@ -106,6 +106,7 @@ print(digest.hexdigest(), sorted((k, v) for k, v in outcome.metrics.items() if k
 """
 
 
+@pytest.mark.row("D01")
 def test_one_seed_gives_the_same_bits_in_separate_processes(
     toy_file: Path, tmp_path: Path, tiny: list[str]
 ) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,9 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.row("R01")
 @pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])
-def test_killed_at_random_moments(straight: str, tmp_path: Path, kills: int) -> None:
+def test_killed_at_random_moments(
+    straight: str, tmp_path: Path, kills: int, record_property: Callable[[str, object], None]
+) -> None:
     """SIGKILL while training, restart, until done."""
     rng, done = random.Random(kills), 0
     folder = tmp_path / "run"
@@ -63,11 +66,14 @@ def test_killed_at_random_moments(straight: str, tmp_path: Path, kills: int) -> 
         done += 1
     assert done > 0
     assert finished(toy(folder)) == straight
+    record_property("kills survived", done)
 
 
 @pytest.mark.row("R06")
 @pytest.mark.parametrize("stage", [*(pytest.param(s, marks=pytest.mark.slow) for s in (1, 3, 4)), 2, 5, 6])
-def test_killed_inside_the_save(straight: str, tmp_path: Path, stage: int) -> None:
+def test_killed_inside_the_save(
+    straight: str, tmp_path: Path, stage: int, record_property: Callable[[str, object], None]
+) -> None:
     """Before the journal is flushed, before writing, flushing, testing, renaming, and after: what is whole is used."""
     folder = tmp_path / "run"
     killed = toy(folder, DIE_AT_STAGE=str(stage))
@@ -78,11 +84,14 @@ def test_killed_inside_the_save(straight: str, tmp_path: Path, stage: int) -> No
     assert len(steps) == (1 if stage < 6 else 2)
     assert finished(toy(folder)) == straight
     assert not list(folder.glob("checkpoints/*.tmp"))
+    record_property("kills survived", 1)
 
 
 @pytest.mark.row("S01")
 @pytest.mark.parametrize("stops", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_asked_to_stop_at_random_moments(straight: str, tmp_path: Path, stops: int) -> None:
+def test_asked_to_stop_at_random_moments(
+    straight: str, tmp_path: Path, stops: int, record_property: Callable[[str, object], None]
+) -> None:
     """SIGTERM: exit 75 within ten seconds, a checkpoint at the step it stopped at, the same bits in the end."""
     rng, folder, done = random.Random(stops), tmp_path / "run", 0
     while done < stops:
@@ -105,6 +114,7 @@ def test_asked_to_stop_at_random_moments(straight: str, tmp_path: Path, stops: i
         assert (folder / "checkpoints" / f"step-{step:08d}.ckpt").exists()
         done += 1
     assert finished(toy(folder)) == straight
+    record_property("stops survived", done)
 
 
 @pytest.mark.row("S02")
@@ -125,7 +135,9 @@ def test_interrupted_twice(straight: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.row("R01")
 @pytest.mark.parametrize("name", TRAINED)
-def test_every_method_survives_kills_through_the_command_line(name: str, tmp_path: Path) -> None:
+def test_every_method_survives_kills_through_the_command_line(
+    name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """With a real store: same metrics, one row a value, one end."""
     entry = methods()[name]
     words = [*entry.load("example")(tmp_path / "data"), "epochs=150", "selection.patience=null", "device=cpu"]
@@ -155,6 +167,7 @@ def test_every_method_survives_kills_through_the_command_line(name: str, tmp_pat
         assert last.returncode == 0, last.stderr
         outcomes.append(json.loads(last.stdout))
         assert kills == 0 or done >= 3
+        record_property("kills survived", done)
     quality = [{k: v for k, v in found["metrics"].items() if not k.startswith("perf/")} for found in outcomes]
     assert quality[0] == quality[1]
     store = open_store(f"sqlite:///{tmp_path}/killed/mlruns/mlflow.db")

@@ -24,6 +24,7 @@ def trajectories(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dic
     }
 
 
+@pytest.mark.row("R05")
 def test_two_processes_equal_one(trajectories: dict[int, list[dict[str, list[float]]]]) -> None:
     """R05: float64 with uneven shares, a queue and a momentum encoder; and every registered method in float32."""
     (one,), two = trajectories[1], trajectories[2]

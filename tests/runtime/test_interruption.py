@@ -65,6 +65,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.row("S07")
 @pytest.mark.parametrize("kind", ["plain", "deaf"])
 def test_a_worker_follows_its_parent(tmp_path: Path, kind: str) -> None:
     """S07: SIGTERM when the parent was killed, the end soon after for a worker that does not listen."""

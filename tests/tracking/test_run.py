@@ -143,6 +143,7 @@ def test_a_torn_last_line_is_cut(tmp_path: Path, begin: Begin, rows: Rows) -> No
     assert all(operation["op"] != "damaged" for operation, _ in operations(outbox))
 
 
+@pytest.mark.row("C06")
 def test_c06_replayed_three_times_there_is_one_row_a_value(
     tmp_path: Path, begin: Begin, rows: Rows, warnings: list[str]
 ) -> None:
@@ -178,6 +179,7 @@ sync(Path(sys.argv[1]), print)
 """
 
 
+@pytest.mark.row("C06")
 def test_c06_killed_while_replaying(tmp_path: Path, begin: Begin, rows: Rows, warnings: list[str]) -> None:
     """Killed between doing and remembering: done again, in effect once."""
     store = open_store()

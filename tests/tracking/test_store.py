@@ -70,6 +70,7 @@ def test_store_that_is_not_a_database(tmp_path: Path) -> None:
         open_store(f"sqlite:///{path}")
 
 
+@pytest.mark.row("C01")
 def test_three_processes_open_a_fresh_store_together(tmp_path: Path) -> None:
     """Without the lock most of them crash inside each other's migration."""
     code = "from nearfar.tracking import open_store; print(open_store().experiment('nearfar/x/y'))"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,8 @@ def test_round_trip_and_what_is_kept(tmp_path: Path) -> None:
     assert store.load_latest({"seed": 0}) is None
 
 
-def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
+@pytest.mark.row("R07")
+def test_every_flipped_bit_is_noticed(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     store = CheckpointStore(tmp_path)
     path = store.save(make(1))
     content = path.read_bytes()
@@ -58,8 +60,10 @@ def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
         if not same:
             missed.append(place)
     assert missed == []
+    record_property("bits flipped without harm", len(places))
 
 
+@pytest.mark.row("R07")
 @pytest.mark.parametrize("keep", [0, 10, 0.5, -1])
 def test_truncated_files_give_way_to_the_one_before(tmp_path: Path, keep: float) -> None:
     store = CheckpointStore(tmp_path)
@@ -76,6 +80,17 @@ def test_truncated_files_give_way_to_the_one_before(tmp_path: Path, keep: float)
         store.load_latest({"seed": 0})
 
 
+@pytest.mark.row("R08")
+def test_a_file_that_claims_more_than_its_size_is_not_unpacked(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    with zipfile.ZipFile(store.path(1), "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("step/data.pkl", bytes(64 << 20))
+    assert store.path(1).stat().st_size < 1 << 20
+    with pytest.raises(CheckpointError, match="claims to hold more than its size"):
+        store.load(1)
+
+
+@pytest.mark.row("R08")
 def test_pickled_code_is_not_run(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, tuple[str]]:

@@ -49,6 +49,7 @@ def equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.row("D02")
 @pytest.mark.parametrize("alternate", [False, True])
 def test_same_seed_same_bits_other_seed_other_bits(cpu: Runtime, alternate: bool) -> None:
     logs: list[Log] = [[], [], []]
@@ -115,6 +116,7 @@ def test_resume_after_any_step_repeats_the_straight_run(
     assert [(s, m) for s, m in log if "train/loss" in m] == tail
 
 
+@pytest.mark.row("R12")
 def test_resume_of_a_finished_run_changes_nothing(cpu: Runtime, tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     method = ToyMethod()
@@ -168,6 +170,7 @@ def test_wrong_selection_metric_is_found_before_training(cpu: Runtime) -> None:
         run(ToyMethod(bad_step=0), settings, cpu)
 
 
+@pytest.mark.row("S03")
 def test_divergence_names_step_and_term_and_saves_nothing_bad(cpu: Runtime, tmp_path: Path) -> None:
     log: Log = []
     store = CheckpointStore(tmp_path)
@@ -180,6 +183,7 @@ def test_divergence_names_step_and_term_and_saves_nothing_bad(cpu: Runtime, tmp_
     assert all(value == value for _, metrics in log for value in metrics.values())
 
 
+@pytest.mark.row("S04")
 def test_exploding_learning_rate_is_caught(cpu: Runtime, tmp_path: Path) -> None:
     settings = config(epochs=40, optim={"name": "adamw", "lr": 10, "weight_decay": 10})
     method = ToyMethod()
@@ -189,6 +193,7 @@ def test_exploding_learning_rate_is_caught(cpu: Runtime, tmp_path: Path) -> None
         run(method, settings, cpu, store=CheckpointStore(tmp_path), validate=None)
 
 
+@pytest.mark.row("D03")
 def test_the_callers_generators_are_given_back(cpu: Runtime) -> None:
     torch.manual_seed(123)
     before = torch.get_rng_state()

@@ -32,6 +32,7 @@ def run(folder: Path, spare: int) -> dict[str, Any]:
     return result | {"said": answer.stderr}
 
 
+@pytest.mark.row("S05")
 @pytest.mark.skipif(sys.platform != "linux", reason="ceilings on address space are Linux's")
 def test_below_a_ceiling_the_loss_is_the_same(tmp_path: Path) -> None:
     """S05: where the dense logits do not fit, tiles do."""
@@ -43,6 +44,7 @@ def test_below_a_ceiling_the_loss_is_the_same(tmp_path: Path) -> None:
     assert "the same loss in smaller pieces" in tight["said"]
 
 
+@pytest.mark.row("S06")
 @pytest.mark.skipif(sys.platform != "linux", reason="ceilings on address space are Linux's")
 def test_where_nothing_fits_the_answer_names_a_setting(tmp_path: Path) -> None:
     """S06."""

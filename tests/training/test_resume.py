@@ -54,6 +54,7 @@ def equal(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     return all(torch.equal(value, other[name]) for name, value in a.state_dict().items())
 
 
+@pytest.mark.row("R02")
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_stopped_after_any_step_with_all_kinds_of_state(cpu: Runtime, tmp_path: Path, precision: str) -> None:
     """R02 and R03: momentum encoder, queue, two optimisers, schedule, clipping, mixed precision."""
@@ -71,6 +72,7 @@ def test_stopped_after_any_step_with_all_kinds_of_state(cpu: Runtime, tmp_path: 
         assert {step for name, step in later if name == "train/loss"} == set(range(stop_at, 20))
 
 
+@pytest.mark.row("R04")
 @pytest.mark.parametrize("workers", [1, 3])
 def test_loader_threads_change_nothing(cpu: Runtime, tmp_path: Path, workers: int) -> None:
     """R04."""
@@ -89,6 +91,7 @@ def test_precision_is_not_ignored(cpu: Runtime, tmp_path: Path) -> None:
     assert all(value.dtype != torch.bfloat16 for value in half.state_dict().values())
 
 
+@pytest.mark.row("R07")
 def test_damage_of_every_kind_falls_back_to_the_checkpoint_before(
     cpu: Runtime, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +122,7 @@ def test_other_threads_or_torch_are_said_not_refused(
     assert "num_threads 99 then" in capsys.readouterr().err
 
 
+@pytest.mark.row("R09")
 def test_the_keys_that_differ_are_named(cpu: Runtime, tmp_path: Path) -> None:
     """R09."""
     mine = {"seed": 0, "optim.lr": "0.01", "data_digest": "a", "world_size": 1}
@@ -132,6 +136,7 @@ def test_the_keys_that_differ_are_named(cpu: Runtime, tmp_path: Path) -> None:
     assert "seed" not in text.replace("same settings", "")
 
 
+@pytest.mark.row("R11")
 def test_a_full_disk_is_forgiven_twice(
     cpu: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,6 +198,7 @@ def test_the_best_survives_a_disk_that_was_full_when_it_came(
     assert all(torch.equal(method.state_dict()[name], tensor) for name, tensor in best.items())
 
 
+@pytest.mark.row("R10")
 def test_checkpoints_of_the_first_schema_are_read(tmp_path: Path) -> None:
     """R10: written by the release before; the numbers are what its method predicted."""
     shutil.copy(FIXTURES / "schema-1.ckpt", tmp_path / "step-00000010.ckpt")

@@ -23,11 +23,17 @@ def trials_of(fake: ModuleType, **job: Any) -> Any:
     return fake.Job(**job).open().study.get_trials(deepcopy=False)
 
 
+@pytest.mark.row("C02")
 @pytest.mark.parametrize(
     ("trials", "workers", "kills"), [(24, 4, 2), pytest.param(200, 8, 4, marks=pytest.mark.slow)]
 )
 def test_killed_workers_lose_nothing_and_double_nothing(
-    fake: ModuleType, launch: Launch, trials: int, workers: int, kills: int
+    fake: ModuleType,
+    launch: Launch,
+    trials: int,
+    workers: int,
+    kills: int,
+    record_property: Callable[[str, object], None],
 ) -> None:
     parent = launch(trials=trials, workers=workers, seconds=0.3)
     fake.kill_some_workers(parent, fake.Job(trials=trials), kills, every=workers + 2)
@@ -36,6 +42,7 @@ def test_killed_workers_lose_nothing_and_double_nothing(
     fake.check_trials(found, trials, kills)
     best = fake.Job(trials=trials).open().study.best_value
     assert best == max(trial.value for trial in found if trial.value is not None)
+    record_property("workers killed", kills)
 
 
 def test_independent_processes_take_over_from_a_killed_one(fake: ModuleType, launch: Launch) -> None:
@@ -49,6 +56,7 @@ def test_independent_processes_take_over_from_a_killed_one(fake: ModuleType, lau
     assert fake.check_trials(opened.study.get_trials(deepcopy=False), 12, 1) == 1
 
 
+@pytest.mark.row("S07")
 def test_workers_follow_a_killed_parent_and_the_study_goes_on(fake: ModuleType, launch: Launch) -> None:
     parent = launch(trials=9, workers=3, seconds=3.0)
     workers = fake.until(lambda: found if len(found := fake.workers_of(parent.pid)) == 3 else None)

@@ -32,6 +32,7 @@ def test_the_default_is_a_journal_named_after_the_study(tmp_path: Path) -> None:
     assert find_place("here/s.journal", "s").path == tmp_path / "here" / "s.journal"
 
 
+@pytest.mark.row("C03")
 def test_a_journal_cut_at_every_byte_of_its_last_line(
     fake: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
         open_storage(str(tmp_path / "s.journal"), "s")
 
 
+@pytest.mark.row("C08")
 @pytest.mark.parametrize(
     ("storage", "tracking"),
     [
