@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -15,7 +16,10 @@ from pathlib import Path
 import pytest
 
 from nearfar.pipelines.registry import methods
+from nearfar.testing.ranks import run_ranks, start_ranks
 from nearfar.tracking import open_store
+from nearfar.tracking.journal import read
+from nearfar.training import CheckpointStore
 
 TOY = str(Path(__file__).with_name("toy_run.py"))
 TRAINED = [name for name in methods() if name != "recsys.popularity"]
@@ -133,49 +137,102 @@ def test_interrupted_twice(straight: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.row("R05")
+def test_two_ranks_killed_and_continued(tmp_path: Path) -> None:
+    """Bit by bit what two ranks left in peace give."""
+    straight = run_ranks([TOY, str(tmp_path / "straight")], 2, tmp_path)[0]
+    folder = tmp_path / "killed"
+    for steps in (1, 2):
+        processes = start_ranks([TOY, str(folder)], 2, tmp_path)
+        deadline = time.monotonic() + 60
+        while len(list(folder.glob("checkpoints/*.ckpt"))) < steps and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.communicate()
+    assert run_ranks([TOY, str(folder)], 2, tmp_path)[0] == straight
+
+
+def command_for(name: str, data: Path) -> list[str]:
+    """A run of some seconds through the command line."""
+    words = [*methods()[name].load("example")(data), "epochs=150", "selection.patience=null", "device=cpu"]
+    words += ["selection.every=10", "checkpoint.every_steps=7", "num_threads=1"]
+    return [sys.executable, "-m", "nearfar.pipelines", "train", name, *words, "--json", "-q"]
+
+
+def digest_of(folder: Path) -> str:
+    """Weights, optimiser and every value but those of time and machine."""
+    (output,) = folder.glob("outputs/*/*")
+    store = CheckpointStore(output / "checkpoints")
+    last = store.load(store.steps()[-1])
+    digest = hashlib.sha256()
+    for _, value in sorted(last.method.items()):
+        digest.update(value.numpy().tobytes())
+    for _, state in sorted(last.optimizers["main"]["state"].items()):
+        digest.update(b"".join(state[key].numpy().tobytes() for key in sorted(state)))
+    points = [
+        point for point in read(output / "outbox.jsonl") if not point[0].startswith(("perf/", "system/"))
+    ]
+    assert len({point[:2] for point in points}) == len(points), "a value was recorded twice"
+    digest.update(repr(sorted(points)).encode())
+    return digest.hexdigest()
+
+
+@pytest.mark.slow
 @pytest.mark.row("R01")
+@pytest.mark.row("S01")
+@pytest.mark.row("D01")
 @pytest.mark.parametrize("name", TRAINED)
-def test_every_method_survives_kills_through_the_command_line(
+def test_every_method_through_the_command_line(
     name: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """With a real store: same metrics, one row a value, one end."""
-    entry = methods()[name]
-    words = [*entry.load("example")(tmp_path / "data"), "epochs=150", "selection.patience=null", "device=cpu"]
-    words += ["selection.every=10", "checkpoint.every_steps=7", "num_threads=1"]
-    command = [sys.executable, "-m", "nearfar.pipelines", "train", name, *words, "--json", "-q"]
-    outcomes = []
-    for kind, kills in (("straight", 0), ("killed", 12)):
+    """With a real store: left in peace twice, killed, stopped; one digest, one row a value, one end."""
+    command = command_for(name, tmp_path / "data")
+    digests, run_ids = set(), {}
+    for kind, times, number in (
+        ("straight", 0, None),
+        ("again", 0, None),
+        ("killed", 12, signal.SIGKILL),
+        ("stopped", 4, signal.SIGTERM),
+    ):
         folder = tmp_path / kind
         folder.mkdir()
+        environment = {**os.environ, "PYTHONHASHSEED": str(len(kind)), "OMP_NUM_THREADS": "1"}
         rng, done = random.Random(1), 0
         resume: list[str] = []
-        while done < kills:
+        while number is not None and done < times:
+            nowhere = subprocess.DEVNULL
             process = subprocess.Popen(
-                [*command, *resume], cwd=folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+                [*command, *resume], cwd=folder, env=environment, stderr=nowhere, stdout=nowhere
             )
-            before = _newest(folder)
-            deadline = time.monotonic() + 90
+            before, deadline = _newest(folder), time.monotonic() + 90
             while _newest(folder) == before and process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.02)
-            time.sleep(rng.uniform(0, 0.3))
+            time.sleep(rng.uniform(0, 0.2))
             if process.poll() is not None:
                 break
-            process.kill()
-            process.wait()
+            process.send_signal(number)
+            code = process.wait(timeout=30)
+            assert code == (-signal.SIGKILL if number == signal.SIGKILL else 75)
             done, resume = done + 1, ["--resume"]
-        last = subprocess.run([*command, *resume], cwd=folder, capture_output=True, text=True, check=False)
+        last = subprocess.run(
+            [*command, *resume], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
         assert last.returncode == 0, last.stderr
-        outcomes.append(json.loads(last.stdout))
-        assert kills == 0 or done >= 3
-        record_property("kills survived", done)
-    quality = [{k: v for k, v in found["metrics"].items() if not k.startswith("perf/")} for found in outcomes]
-    assert quality[0] == quality[1]
-    store = open_store(f"sqlite:///{tmp_path}/killed/mlruns/mlflow.db")
-    run = store.client.get_run(outcomes[1]["run_id"])
-    assert run.info.status == "FINISHED"
-    for key in ("train/loss", "val/ndcg_at_10"):
-        steps = [point.step for point in store.client.get_metric_history(run.info.run_id, key)]
-        assert len(steps) == len(set(steps)) > 0
+        digests.add(digest_of(folder))
+        run_ids[kind] = json.loads(last.stdout)["run_id"]
+        if number is not None:
+            assert done >= min(3, times)
+            record_property(f"{kind} and continued", done)
+    assert len(digests) == 1
+    for kind in ("killed", "stopped"):
+        store = open_store(f"sqlite:///{tmp_path}/{kind}/mlruns/mlflow.db")
+        run = store.client.get_run(run_ids[kind])
+        assert run.info.status == "FINISHED"
+        for key in ("train/loss", "val/ndcg_at_10"):
+            steps = [point.step for point in store.client.get_metric_history(run.info.run_id, key)]
+            assert len(steps) == len(set(steps)) > 0
 
 
 def _newest(folder: Path) -> str:

@@ -18,7 +18,7 @@ from nearfar.interruption import Interruption
 from nearfar.messages import warn
 from nearfar.runtime import Runtime
 from nearfar.testing import ToyConfig, ToyContrast, ToyRows, ToyViews
-from nearfar.tracking import start_local_run
+from nearfar.tracking import NullRun, Run, start_local_run
 from nearfar.tracking.journal import read
 from nearfar.training import CheckpointStore, fit
 from nearfar.training import checkpoint as checkpoint_module
@@ -64,17 +64,20 @@ def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(exist_ok=True)
     torch.set_num_threads(1)
+    runtime = Runtime.start("cpu")
     method, store = ToyContrast(), CheckpointStore(folder / "checkpoints")
-    resume = bool(store.steps())
-    run = start_local_run(
-        experiment="toy",
-        name="toy",
-        params={},
-        tags={},
-        outbox=folder / "outbox.jsonl",
-        warn=warn,
-        resume=resume,
-    )
+    resume = runtime.share(bool(store.steps()))
+    run: Run = NullRun()
+    if runtime.is_main:
+        run = start_local_run(
+            experiment="toy",
+            name="toy",
+            params={},
+            tags={},
+            outbox=folder / "outbox.jsonl",
+            warn=warn,
+            resume=resume,
+        )
     config = ToyConfig(epochs=12, device="cpu", checkpoint={"every_steps": 7})
     if "DIE_AT_STAGE" in os.environ:
         die_at_stage(int(os.environ["DIE_AT_STAGE"]))
@@ -82,9 +85,9 @@ def main() -> None:
         try:
             fit(
                 method,
-                SlowViews(),
+                SlowViews(0, runtime),
                 config=config,
-                runtime=Runtime.start("cpu"),
+                runtime=runtime,
                 log=run.log,
                 store=store,
                 resume=resume,
@@ -95,6 +98,9 @@ def main() -> None:
         except PreemptedError as error:
             sys.stderr.write(f"{error}\n")
             sys.exit(error.exit_code)
+    runtime.close()
+    if not runtime.is_main:
+        return
     digest = hashlib.sha256()
     last = store.load(store.steps()[-1])
     for _, value in sorted(last.method.items()):

@@ -124,7 +124,11 @@ def train(
                     flush_seconds=config.tracking.flush_seconds,
                 )
                 folder.write_status(
-                    "running", run_id=run.run_id, fingerprint=identity, parent_run_id=parent_run_id
+                    "running",
+                    run_id=run.run_id,
+                    fingerprint=identity,
+                    parent_run_id=parent_run_id,
+                    reason=None,
                 )
         done, going_on = runtime.share((done, going_on))
         if done is not None:
