@@ -291,6 +291,7 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+@pytest.mark.row("D07")
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_sources(rule: Rule, trees: Mapping[str, ast.Module]) -> None:
     found = [

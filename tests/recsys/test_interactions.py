@@ -31,6 +31,7 @@ def test_unix_times_one_second_apart_keep_their_order() -> None:
     assert sequences(Interactions.from_columns(["u"] * 3, list("cba"), times)) == {"u": ["a", "b", "c"]}
 
 
+@pytest.mark.row("D05")
 def test_ties_by_item_do_not_depend_on_row_order() -> None:
     rng = np.random.default_rng(0)
     users, items = rng.integers(5, size=200), rng.integers(20, size=200)

@@ -50,6 +50,7 @@ def equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
 
 
 @pytest.mark.row("D02")
+@pytest.mark.row("D04")
 @pytest.mark.parametrize("alternate", [False, True])
 def test_same_seed_same_bits_other_seed_other_bits(cpu: Runtime, alternate: bool) -> None:
     logs: list[Log] = [[], [], []]
