@@ -76,4 +76,10 @@ def seed_dropout(ctx: StepContext, update: int) -> None:
         ctx: Of the step.
         update: Its place among the updates of the step.
     """
-    torch.manual_seed(stream_seed(ctx.seed, "dropout", ctx.step, update, ctx.runtime.rank))
+    seed = stream_seed(ctx.seed, "dropout", ctx.step, update, ctx.runtime.rank)
+    # Not torch.manual_seed: it keeps a stack trace for every kind of device that is not in use.
+    torch.default_generator.manual_seed(seed)
+    if ctx.runtime.device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif ctx.runtime.device.type == "mps":
+        torch.mps.manual_seed(seed)
