@@ -26,6 +26,7 @@ TRAINED = [name for name in methods() if name != "recsys.popularity"]
 
 
 def toy(folder: Path, **environment: str) -> subprocess.Popen[str]:
+    (folder / "ready").unlink(missing_ok=True)
     variables = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.Popen(
         [sys.executable, TOY, str(folder)],
@@ -34,6 +35,16 @@ def toy(folder: Path, **environment: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def training(process: subprocess.Popen[str], folder: Path) -> bool:
+    """Wait until it listens to signals and has a checkpoint; whether it is still going on then."""
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if (folder / "ready").exists() and list(folder.glob("checkpoints/*.ckpt")):
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def finished(process: subprocess.Popen[str]) -> str:
@@ -58,11 +69,8 @@ def test_killed_at_random_moments(
     folder = tmp_path / "run"
     while done < kills:
         process = toy(folder, STEP_SECONDS="0.05")
-        seen = len(list(folder.glob("checkpoints/*.ckpt")))
-        deadline = time.monotonic() + 60
-        while len(list(folder.glob("checkpoints/*.ckpt"))) <= min(seen, 0) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(rng.uniform(0.05, 0.8))
+        assert training(process, folder)
+        time.sleep(rng.uniform(0.05, 0.5))
         if process.poll() is not None:
             break
         process.kill()
@@ -100,19 +108,14 @@ def test_asked_to_stop_at_random_moments(
     rng, folder, done = random.Random(stops), tmp_path / "run", 0
     while done < stops:
         process = toy(folder, STEP_SECONDS="0.1")
-        while not (folder / "checkpoints" / "step-00000000.ckpt").exists() and not list(
-            folder.glob("checkpoints/*.ckpt")
-        ):
-            time.sleep(0.02)
-        time.sleep(rng.uniform(2.5, 4.0) if done else rng.uniform(0.0, 0.5))  # imports take their time
+        assert training(process, folder)
+        time.sleep(rng.uniform(0.0, 0.5))
         if process.poll() is not None:
             break
         process.send_signal(signal.SIGTERM)
         asked = time.monotonic()
         _, err = process.communicate(timeout=60)
         assert time.monotonic() - asked < 10
-        if process.returncode == -signal.SIGTERM:
-            continue  # still importing: nothing had begun
         assert process.returncode == 75, err
         step = int(err.split("after step ")[1].split()[0])
         assert (folder / "checkpoints" / f"step-{step:08d}.ckpt").exists()
@@ -126,8 +129,7 @@ def test_interrupted_twice(straight: str, tmp_path: Path) -> None:
     """The second Ctrl-C is not waited for, and spoils nothing."""
     folder = tmp_path / "run"
     process = toy(folder, STEP_SECONDS="1.5")
-    while not list(folder.glob("checkpoints/*.ckpt")):
-        time.sleep(0.02)
+    assert training(process, folder)
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
