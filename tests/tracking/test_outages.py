@@ -15,7 +15,7 @@ from nearfar.tracking import Store, TrackedRun, open_store, sync
 Whole = Callable[..., TrackedRun]
 
 
-@pytest.mark.row("C05")
+@pytest.mark.row("C05", outages=1)
 @pytest.mark.parametrize("trouble", ["absent", "dies", "error", "hang"])
 def test_c05_an_outage_changes_nothing_in_the_end(
     server: Any,
@@ -100,7 +100,7 @@ def test_a_group_the_store_hears_of_after_its_members(
         assert store.client.get_run(member).data.tags["mlflow.parentRunId"] == ids[1]
 
 
-@pytest.mark.row("C07")
+@pytest.mark.row("C07", outages=1)
 def test_c07_a_locked_database_delays_delivery_only(
     tmp_path: Path, begin: Whole, rows: Callable[..., Any], warnings: list[str], impatient: None
 ) -> None:
@@ -112,7 +112,7 @@ def test_c07_a_locked_database_delays_delivery_only(
     assert "locked" in warnings[0]
 
 
-@pytest.mark.row("C07")
+@pytest.mark.row("C07", outages=1)
 @pytest.mark.slow
 def test_c07_a_database_locked_for_25_seconds(
     tmp_path: Path, begin: Whole, rows: Callable[..., Any], warnings: list[str]

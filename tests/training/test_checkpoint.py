@@ -41,13 +41,15 @@ def test_round_trip_and_what_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.row("R07")
 def test_every_flipped_bit_is_noticed(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    """Refused, or without effect: some bytes of a zip archive say nothing."""
     store = CheckpointStore(tmp_path)
     path = store.save(make(1))
     content = path.read_bytes()
     rng = np.random.default_rng(0)
     payload = content.index(torch.arange(500, dtype=torch.float32).add(1).numpy().tobytes()[:64])
-    places = [*rng.integers(payload, payload + 2000, 50), *rng.integers(0, len(content), 50)]
-    missed = []
+    places = [*rng.integers(payload, payload + 2000, 100), *rng.integers(0, len(content), 100)]
+    record_property("damages", len(places))
+    missed, refused = [], 0
     for place in places:
         damaged = bytearray(content)
         damaged[place] ^= 1 << int(rng.integers(8))
@@ -55,15 +57,16 @@ def test_every_flipped_bit_is_noticed(tmp_path: Path, record_property: Callable[
         try:
             loaded = store.load(1)
         except CheckpointError:
+            refused += 1
             continue
         same = torch.equal(loaded.method["w"], make(1).method["w"]) and loaded.step == 1
         if not same:
             missed.append(place)
     assert missed == []
-    record_property("bits flipped without harm", len(places))
+    assert refused >= len(places) // 2  # all of those in a tensor
 
 
-@pytest.mark.row("R07")
+@pytest.mark.row("R07", damages=1)
 @pytest.mark.parametrize("keep", [0, 10, 0.5, -1])
 def test_truncated_files_give_way_to_the_one_before(tmp_path: Path, keep: float) -> None:
     store = CheckpointStore(tmp_path)

@@ -92,7 +92,7 @@ def test_precision_is_not_ignored(cpu: Runtime, tmp_path: Path) -> None:
     assert all(value.dtype != torch.bfloat16 for value in half.state_dict().values())
 
 
-@pytest.mark.row("R07")
+@pytest.mark.row("R07", damages=1)
 def test_damage_of_every_kind_falls_back_to_the_checkpoint_before(
     cpu: Runtime, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

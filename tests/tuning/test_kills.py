@@ -37,12 +37,12 @@ def test_killed_workers_lose_nothing_and_double_nothing(
 ) -> None:
     parent = launch(trials=trials, workers=workers, seconds=0.3)
     fake.kill_some_workers(parent, fake.Job(trials=trials), kills, every=workers + 2)
+    record_property("kills", kills)
     finish(parent, 300)
     found = trials_of(fake, trials=trials)
     fake.check_trials(found, trials, kills)
     best = fake.Job(trials=trials).open().study.best_value
     assert best == max(trial.value for trial in found if trial.value is not None)
-    record_property("workers killed", kills)
 
 
 def test_independent_processes_take_over_from_a_killed_one(fake: ModuleType, launch: Launch) -> None:
