@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from nearfar.recsys import Interactions, LeaveOneOut, leave_one_out
 from nearfar.runtime import Runtime
+from nearfar.tracking import open_store
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,6 +43,23 @@ def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs go below the test's folder, never into the checkout, and no setting leaks in from outside."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database as MLflow makes it, which takes it seconds."""
+    pytest.importorskip("mlflow", reason="mlflow is not installed")
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    store = open_store(f"sqlite:///{path}")
+    store.client._tracking_client.store.engine.dispose()
+    return path
+
+
+@pytest.fixture
+def own_store(empty_store: Path, tmp_path: Path) -> None:
+    """A copy of it, where runs of the test go."""
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(empty_store, tmp_path / "mlruns" / "mlflow.db")
 
 
 def make_interactions(

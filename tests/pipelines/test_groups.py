@@ -13,6 +13,8 @@ import pytest
 
 from nearfar.recsys.example import ring_sequences
 
+pytestmark = pytest.mark.usefixtures("own_store")
+
 
 @pytest.mark.slow
 def test_a_group_stops_at_once_and_goes_on(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from nearfar.pipelines.train import Outcome, train
 from nearfar.pipelines.trained import evaluate, export, load
 from nearfar.recsys import Recommender
 
+pytestmark = pytest.mark.usefixtures("own_store")
+
 Words = list[str]
 
 

@@ -18,6 +18,8 @@ from nearfar.pipelines.tune import tune
 from nearfar.tracking import open_store
 from nearfar.tuning import open_storage
 
+pytestmark = pytest.mark.usefixtures("own_store")
+
 Words = list[str]
 pytest.importorskip("optuna", reason="optuna is not installed")
 

@@ -12,6 +12,8 @@ import pytest
 
 from nearfar.tracking import Store, TrackedRun, open_store, sync
 
+pytestmark = pytest.mark.usefixtures("own_store")
+
 Whole = Callable[..., TrackedRun]
 
 

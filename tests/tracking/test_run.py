@@ -32,6 +32,8 @@ from nearfar.tracking import (
 from nearfar.tracking.curves import Curves
 from nearfar.tracking.journal import Journal, operations, read
 
+pytestmark = pytest.mark.usefixtures("own_store")
+
 Begin = Callable[..., TrackedRun]
 Rows = Callable[..., list[tuple[int, float]]]
 
