@@ -56,7 +56,6 @@ def die_at_stage(stage: int) -> None:
     os.replace = guarded(os.replace)
 
 
-READY = "ready"  # appears once a signal will be heard: importing takes a different time on every machine
 STAGES_PER_SAVE = 6  # the journal's fsync, save, fsync, verify, replace, fsync of the folder
 
 
@@ -83,7 +82,7 @@ def main() -> None:
     if "DIE_AT_STAGE" in os.environ:
         die_at_stage(int(os.environ["DIE_AT_STAGE"]))
     with Interruption() as interruption:
-        (folder / READY).touch()
+        (folder / "ready").touch()  # signals are heard from here on; importing takes its time
         try:
             fit(
                 method,
