@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nearfar.recsys import MCLRec, MCLRecConfig, leave_one_out, load_dataset
 from nearfar.recsys.mclrec.batches import Prefixes
-from nearfar.recsys.sasrec.method import next_item_loss
+from nearfar.recsys.sasrec.loss import next_item_loss
 from nearfar.recsys.windows import WindowBatches
 from nearfar.runtime import Runtime, generator
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nearfar.recsys import LeaveOneOut, SASRec, SASRecConfig
 from nearfar.recsys.sasrec import SASRecEncoder
-from nearfar.recsys.sasrec.method import next_item_loss
+from nearfar.recsys.sasrec.loss import next_item_loss
 from nearfar.recsys.windows import SequenceBatch, WindowBatches
 from nearfar.runtime import Runtime
 

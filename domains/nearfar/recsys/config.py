@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from nearfar.config import OptimConfig, RunConfig, SelectionConfig
+from nearfar.config import OptimConfig, RunConfig, SelectionConfig, Settings
+
+# As of nearfar.objectives.linear_cross_entropy, which the command line does not import.
+LogitDtype: TypeAlias = Literal["float32", "auto"]
 
 
 class RecsysConfig(RunConfig):
@@ -20,6 +23,33 @@ class RecsysConfig(RunConfig):
         "keep", description="What to do with a repeated (user, item, time)."
     )
     selection: SelectionConfig = SelectionConfig(metric="val/ndcg_at_10", mode="max", patience=5)
+
+
+class SoftmaxConfig(Settings):
+    """The next-item cross-entropy."""
+
+    negatives: int | None = Field(
+        None, ge=1, description="Items drawn per step, shared by all its targets; null compares with all items."
+    )
+    sampling: Literal["uniform", "popularity"] = Field(
+        "uniform", description="Draw them evenly, or by how often they are trained on."
+    )
+    logq_correction: bool = Field(True, description="Weight what is drawn by how often that happens.")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Probability spread over all items; needs negatives=null."
+    )
+    logit_dtype: LogitDtype = Field(
+        "float32", description="auto multiplies in bfloat16 where the processor can; needs negatives=null."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> SoftmaxConfig:
+        if self.negatives is not None and (self.label_smoothing or self.logit_dtype != "float32"):
+            raise ValueError(
+                "label_smoothing and logit_dtype belong to the softmax over all items: leave them out, or set "
+                "negatives=null"
+            )
+        return self
 
 
 class SequenceModelConfig(RecsysConfig):
@@ -36,6 +66,10 @@ class SequenceModelConfig(RecsysConfig):
     inner_dim: int = Field(256, ge=1, le=65536, description="Width of the feed-forward layers.")
     dropout: float = Field(0.2, ge=0, lt=1, description="Dropout of embeddings and layers.")
     attention_dropout: float = Field(0.2, ge=0, lt=1, description="Dropout of attention weights.")
+    average: float | None = Field(
+        None, ge=0, lt=1, description="Momentum of averaged weights to evaluate and keep; null keeps the last ones."
+    )
+    softmax: SoftmaxConfig = SoftmaxConfig()
     optim: OptimConfig = OptimConfig(lr=1e-3)
 
     @model_validator(mode="after")

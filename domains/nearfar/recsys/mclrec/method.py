@@ -50,11 +50,11 @@ class MCLRec(SASRec):
         if weight == 0:
             return StepOutput(rec, {"rec": rec}, descended=ctx.chunks > 1)
         if ctx.chunks == 1:
-            cl1 = self.view_contrast(self.scorer.last(batch.items, batch.lengths), ctx)
+            cl1 = self.view_contrast(self.encoder.last(batch.items, batch.lengths), ctx)
             return StepOutput(rec + weight * cl1, {"rec": rec, "cl1": cl1})
         rows = -(-len(batch.items) // ctx.chunks)
         weighted = chunked_backward(
-            _LastState(self.scorer),
+            _LastState(self.encoder),
             (batch.items, batch.lengths),
             lambda views: weight * self.view_contrast(views, ctx),
             rows,

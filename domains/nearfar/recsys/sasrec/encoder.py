@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nearfar.recsys.windows import pad_histories
+from nearfar.runtime.dropout import Dropout, dropout
 
 INIT_STD = 0.02
 NORM_EPS = 1e-12
@@ -28,7 +29,7 @@ class Layer(nn.Module):
         self.attention_norm = nn.LayerNorm(dim, eps=NORM_EPS)
         self.inner, self.outer = nn.Linear(dim, inner), nn.Linear(inner, dim)
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, visible: Tensor | None, query: Tensor | None = None) -> Tensor:
         """Attend and transform.
@@ -39,13 +40,12 @@ class Layer(nn.Module):
             query: Positions to compute, ``(B, Q, d)``; all of ``x`` by default.
         """
         query = x if query is None else query
-        attended = F.scaled_dot_product_attention(
+        attended = _attend(
             self._split(self.query(query)),
             self._split(self.key(x)),
             self._split(self.value(x)),
-            attn_mask=visible,
-            is_causal=visible is None,
-            dropout_p=self.attention_dropout if self.training else 0.0,
+            visible,
+            self.attention_dropout if self.training else 0.0,
         )
         attended = self.out(attended.transpose(1, 2).flatten(2))
         y: Tensor = self.attention_norm(query + self.dropout(attended))
@@ -54,6 +54,20 @@ class Layer(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, p: float) -> Tensor:
+    """Attention over visible keys, or over earlier ones, with dropout of its weights; shapes ``(B, heads, L, d)``."""
+    if p == 0 or query.device.type != "cpu":
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=visible, is_causal=visible is None, dropout_p=p
+        )
+    # With dropout PyTorch's CPU attention takes these steps too, with slow masks.
+    logits = query @ (key * key.shape[-1] ** -0.5).mT
+    if visible is None:
+        visible = torch.ones(logits.shape[-2:], dtype=torch.bool).tril()
+    weights = logits.masked_fill(~visible, -torch.inf).softmax(-1)
+    return dropout(weights, p, training=True) @ value
 
 
 class SASRecEncoder(nn.Module):
@@ -99,7 +113,7 @@ class SASRecEncoder(nn.Module):
         self.item = nn.Embedding(num_items + 1, dim, padding_idx=0)
         self.position = nn.Embedding(max_length, dim)
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
             Layer(dim, num_heads, inner_dim, dropout, attention_dropout) for _ in range(num_layers)
         )

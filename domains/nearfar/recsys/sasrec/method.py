@@ -5,33 +5,29 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from nearfar.config import OptimConfig
 from nearfar.recsys.config import SequenceModelConfig
 from nearfar.recsys.sasrec.encoder import SASRecEncoder
+from nearfar.recsys.sasrec.loss import NextItemLoss, scored_states
 from nearfar.recsys.split import LeaveOneOut
 from nearfar.recsys.windows import SequenceBatch, WindowBatches
 from nearfar.runtime import Runtime, generator, isolated_rng
-from nearfar.training import BatchSource, Method, StepContext, StepOutput
-
-
-def next_item_loss(encoder: SASRecEncoder, batch: SequenceBatch) -> Tensor:
-    """Cross-entropy summed over the scored targets of a batch, softmax over all items.
-
-    Padding is no class: the softmax has ``num_items`` entries.
-    """
-    states = encoder(batch.items).flatten(0, 1).index_select(0, batch.places)
-    targets = batch.targets.flatten().index_select(0, batch.places) - 1
-    return F.cross_entropy(encoder.logits(states), targets, reduction="sum")
+from nearfar.training import EMA, BatchSource, Method, StepContext, StepOutput
+from nearfar.training.optim import build_optimizer
 
 
 class SASRec(Method):
-    """SASRec (Kang and McAuley, ICDM 2018) with full softmax instead of one sampled negative.
+    """SASRec (Kang and McAuley, ICDM 2018) with softmax cross-entropy instead of one sampled negative.
 
     Args:
-        config: Sizes and dropout.
+        config: Sizes, dropout and the softmax.
         split: Training histories; fixes the number of items.
+
+    Attributes:
+        encoder: What is trained.
+        average: Its averaged weights, or ``None``.
     """
 
     chunkable = True
@@ -40,7 +36,7 @@ class SASRec(Method):
     def __init__(self, config: SequenceModelConfig, split: LeaveOneOut) -> None:
         super().__init__()
         with isolated_rng():
-            self.scorer = SASRecEncoder(
+            self.encoder = SASRecEncoder(
                 split.data.num_items,
                 max_length=config.max_length,
                 dim=config.dim,
@@ -51,11 +47,25 @@ class SASRec(Method):
                 attention_dropout=config.attention_dropout,
                 generator=generator(config.seed, "init"),
             )
+        self.next_item_loss = NextItemLoss(config.softmax, split)
+        self.average = None if config.average is None else EMA(self.encoder, config.average)
+
+    @property
+    def scorer(self) -> SASRecEncoder:
+        """What is evaluated and kept: the encoder, or the average of its weights."""
+        if self.average is None:
+            return self.encoder
+        averaged: SASRecEncoder = self.average.module
+        return averaged
 
     @staticmethod
     def batches(config: SequenceModelConfig, split: LeaveOneOut, runtime: Runtime) -> BatchSource:
         """Windows of the training histories."""
         return WindowBatches.of(config, split, runtime)
+
+    def optimizers(self, config: OptimConfig) -> dict[str, torch.optim.Optimizer]:
+        """One, over the encoder."""
+        return {"main": build_optimizer(self.encoder.parameters(), config)}
 
     def step(self, batch: SequenceBatch, ctx: StepContext) -> StepOutput:
         """Mean cross-entropy over the targets of all processes."""
@@ -69,15 +79,24 @@ class SASRec(Method):
             batch: Windows of this process.
             ctx: Of the step.
         """
+        draws = None
+        if self.next_item_loss.config.negatives is not None:
+            draws = self.next_item_loss.draw(ctx.rng("negatives"))
         # Gradients are averaged over processes, so each one scales its sum by how many they are.
         scale = ctx.runtime.world_size / batch.num_targets
         if ctx.chunks == 1:
-            return next_item_loss(self.scorer, batch) * scale
+            return self.next_item_loss(self.encoder, *scored_states(self.encoder, batch), draws) * scale
         # A sum over windows: the gradients of the chunks add up to those of the whole.
         losses = []
         for chunk in batch.chunks(ctx.chunks):
-            loss = next_item_loss(self.scorer, chunk) * scale
+            states, targets = scored_states(self.encoder, chunk)
+            loss = self.next_item_loss(self.encoder, states, targets, draws) * scale
             with torch.autocast(loss.device.type, enabled=False):
                 loss.backward()
             losses.append(loss.detach())
         return torch.stack(losses).sum()
+
+    def after_step(self, ctx: StepContext) -> None:
+        """Move the average, faster at first: it should not remember the initial weights."""
+        if self.average is not None:
+            self.average.update(self.encoder, min(self.average.momentum, (1 + ctx.step) / (10 + ctx.step)))
