@@ -29,6 +29,7 @@ HEAVY = {
     "mlflow",
     "optuna",
     "pandas",
+    "pyarrow",
     "recbole",
     "scipy",
     "sklearn",
@@ -36,8 +37,13 @@ HEAVY = {
     "triton",
     "tsai",
 }
-# MLflow itself executes this file, so mlflow is loaded before its first line runs.
-MAY_IMPORT_HEAVY = {"domains/nearfar/recsys/serving_model.py"}
+# MLflow itself executes the first, so mlflow is loaded before its first line runs; the others are subclasses
+# of RecBole's, imported by register_recbole only.
+MAY_IMPORT_HEAVY = {
+    "domains/nearfar/recsys/serving_model.py",
+    "domains/nearfar/recsys/recbole/model.py",
+    "domains/nearfar/recsys/recbole/trainer.py",
+}
 MAY_PRINT = {"pipelines/nearfar/pipelines/cli.py"}
 
 

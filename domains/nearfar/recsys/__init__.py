@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from nearfar.recsys.mclrec import MCLRec, MCLRecConfig
     from nearfar.recsys.popularity import Popularity, PopularityConfig
     from nearfar.recsys.ranking import rank_of_target, ranking_metrics
+    from nearfar.recsys.recbole import register_recbole
     from nearfar.recsys.recommender import Recommender
     from nearfar.recsys.sasrec import SASRec, SASRecConfig
     from nearfar.recsys.split import LeaveOneOut, leave_one_out
@@ -31,6 +32,7 @@ _HOME = {
     "load_dataset": "datasets",
     "rank_of_target": "ranking",
     "ranking_metrics": "ranking",
+    "register_recbole": "recbole",
 }
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "load_dataset",
     "rank_of_target",
     "ranking_metrics",
+    "register_recbole",
 ]
 
 

@@ -1,0 +1,106 @@
+"""What RecBole's Config holds for MCLRec: names, defaults and bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from nearfar.config import Layer, Settings, resolve
+from nearfar.errors import ConfigError
+
+Schedule = Literal["simultaneous", "joint", "paper", "official"]
+Stage = Literal["encoder", "augmenters"]
+
+# The official code moves the encoder twice a batch.
+STAGES: Mapping[str, tuple[Stage, ...]] = {
+    "paper": ("encoder", "augmenters"),
+    "official": ("encoder", "augmenters", "encoder"),
+}
+# Of the encoder, which has no others; RecBole's SASRec has settings for them, so they may be in somebody's file.
+FIXED: Mapping[str, Any] = {
+    "hidden_act": "gelu",
+    "initializer_range": 0.02,
+    "layer_norm_eps": 1e-12,
+    "loss_type": "CE",
+}
+
+
+class RecBoleSettings(Settings):
+    """Flat settings, as RecBole's are; those of the encoder have the names of its SASRec.
+
+    Those of the contrast have names of their own: ``lambda`` is a word of Python, and ``beta``, ``eta`` and
+    ``mask_ratio`` are read by RecBole's transforms.
+    """
+
+    n_layers: int = Field(2, ge=1, le=32, description="Transformer layers.")
+    n_heads: int = Field(2, ge=1, le=64, description="Attention heads; must divide hidden_size.")
+    hidden_size: int = Field(64, ge=4, le=4096, description="Width of embeddings and layers.")
+    inner_size: int = Field(256, ge=1, le=65536, description="Width of the feed-forward layers.")
+    hidden_dropout_prob: float = Field(0.5, ge=0, lt=1, description="Dropout of embeddings and layers.")
+    attn_dropout_prob: float = Field(0.5, ge=0, lt=1, description="Dropout of attention weights.")
+
+    cl_schedule: Schedule = Field("simultaneous", description="Who moves when; two need MCLRecTrainer.")
+    lmd: float = Field(0.0, ge=0, le=100, description="Weight of the contrast of the data views (lambda).")
+    cl_beta: float = Field(
+        0.05, ge=0, le=100, description="Weight of the contrasts with the augmenters (beta)."
+    )
+    cl_gamma: float | None = Field(
+        None, ge=0, le=100, description="Weight of the regulariser; null is 0.1 cl_beta."
+    )
+    cl_regularizer: Literal["row", "batch"] = Field(
+        "row", description="Its bounds: per row, as in the official code, or per batch, as in the paper."
+    )
+    cl_false_negatives: Literal["keep", "same_user", "same_target"] = Field(
+        "keep", description="Rows that are no negatives of each other."
+    )
+    cl_temperature: float = Field(1.0, ge=0.01, le=100, description="Softmax temperature of the data views.")
+    cl_similarity: Literal["dot", "cosine"] = Field("dot", description="How two data views are compared.")
+    cl_crop_ratio: float = Field(0.5, ge=0, lt=1, description="Share of a history removed by crop.")
+    cl_mask_ratio: float = Field(0.5, ge=0, lt=1, description="Share of a history hidden by mask.")
+    cl_reorder_ratio: float = Field(0.8, ge=0, le=1, description="Share of a history shuffled by reorder.")
+
+    @model_validator(mode="after")
+    def _check(self) -> RecBoleSettings:
+        if self.hidden_size % self.n_heads:
+            raise ValueError(f"n_heads ({self.n_heads}) must divide hidden_size ({self.hidden_size})")
+        return self
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Whose update follows whose on one batch, in the schedules that alternate; else empty."""
+        return STAGES.get(self.cl_schedule, ())
+
+    @property
+    def gamma(self) -> float:
+        """Resolved ``cl_gamma``."""
+        return 0.1 * self.cl_beta if self.cl_gamma is None else self.cl_gamma
+
+    @classmethod
+    def recbole_defaults(cls) -> dict[str, Any]:
+        """What RecBole's Config needs to know about the model before the user's own settings."""
+        # Full softmax needs no sampled negatives, which RecBole draws unless told otherwise.
+        return {**FIXED, "train_neg_sample_args": None, **cls().model_dump()}
+
+    @classmethod
+    def read(cls, config: Any) -> RecBoleSettings:
+        """The settings in a RecBole Config; what it lacks has its default.
+
+        Args:
+            config: Anything that answers ``config[name]`` with ``None`` for an unknown name.
+
+        Raises:
+            ConfigError: If a value is of the wrong type or out of bounds; names the field and the value.
+        """
+        for name, value in FIXED.items():
+            given = config[name]
+            if given is not None and given != value:
+                raise ConfigError(
+                    f"{name}: MCLRec has {value!r} only, got {given!r}; remove it from the config"
+                )
+        given = {name: config[name] for name in cls.model_fields}
+        return resolve(
+            cls,
+            [Layer("RecBole config", {name: value for name, value in given.items() if value is not None})],
+        )
