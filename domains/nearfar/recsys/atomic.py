@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from nearfar.errors import DataError
-from nearfar.optional import require
 from nearfar.recsys.interactions import Duplicates, Interactions, Ties
+from nearfar.recsys.tables import NO_QUOTES, read_text_table, whole_numbers
 
 
 def read_atomic(path: Path, columns: tuple[str, ...]) -> Any:
@@ -25,24 +25,7 @@ def read_atomic(path: Path, columns: tuple[str, ...]) -> Any:
     Raises:
         DataError: If the file is missing, empty, not UTF-8, ragged, or lacks a column.
     """
-    pandas = require("pandas", "reading interaction files")
-    try:
-        frame = pandas.read_csv(path, sep="\t", dtype=str, quoting=3, keep_default_na=False, na_values=[""])
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start})") from None
-    except pandas.errors.EmptyDataError:
-        raise DataError(
-            f"{path} is empty; a header line such as 'user_id:token<tab>...' is expected"
-        ) from None
-    except pandas.errors.ParserError as error:
-        raise DataError(f"{path} is not a table: {str(error).strip()}") from None
-    if not isinstance(frame.index, pandas.RangeIndex):
-        # pandas takes surplus leading fields for row labels and shifts every column.
-        raise DataError(f"{path} is not a table: its rows have more fields than its header")
+    frame = read_text_table(path, "\t", quoting=NO_QUOTES, header="user_id:token<tab>...")
     frame.columns = [str(name).partition(":")[0] for name in frame.columns]
     absent = [name for name in columns if name not in frame.columns]
     if absent:
@@ -57,17 +40,26 @@ def read_interactions(
     *,
     user: str = "user_id",
     item: str = "item_id",
-    time: str = "timestamp",
+    time: str | None = "timestamp",
     ties: Ties = "row",
     duplicates: Duplicates = "keep",
 ) -> Interactions:
-    """Read an ``.inter`` file; times are parsed as integers, never as floats.
+    """Read an ``.inter`` file; ids stay text, times are parsed as integers, never as floats.
+
+    Args:
+        path: The file.
+        user: Column of user ids, without its type.
+        item: Column of item ids.
+        time: Column of times; ``None`` says that the rows are in order.
+        ties: As of :meth:`Interactions.from_columns`.
+        duplicates: As of :meth:`Interactions.from_columns`.
 
     Raises:
         DataError: As :func:`read_atomic`, or if a row is unusable; names its line.
     """
-    frame = read_atomic(path, (user, item, time))
-    for name in (user, item, time):
+    names = (user, item) if time is None else (user, item, time)
+    frame = read_atomic(path, names)
+    for name in names:
         missing = np.flatnonzero(frame[name].isna().to_numpy())
         if len(missing):
             raise DataError(
@@ -76,33 +68,11 @@ def read_interactions(
     return Interactions.from_columns(
         frame[user].to_numpy(dtype=object),
         frame[item].to_numpy(dtype=object),
-        _integers(frame[time].tolist(), path, time),
+        None if time is None else whole_numbers(frame[time].tolist(), f"{path}: line", time, 2),
         ties=ties,
         duplicates=duplicates,
         source=str(path),
     )
-
-
-def _integers(texts: list[str], path: Path, column: str) -> np.ndarray:
-    """Whole numbers from text; ``881250949.0`` and ``8.8e8`` are whole, ``1.5`` and ``nan`` are not."""
-    values = np.empty(len(texts), dtype=np.int64)
-    for row, text in enumerate(texts):
-        try:
-            values[row] = int(text)
-        except ValueError:
-            try:
-                number = float(text)
-                values[row] = int(number)
-                exact = values[row] == number
-            except (ValueError, OverflowError):
-                exact = False
-            if not exact:
-                raise DataError(
-                    f"{path}: line {row + 2}: {column} is '{text}', a whole number is expected"
-                ) from None
-        except OverflowError:
-            raise DataError(f"{path}: line {row + 2}: {column} {text} does not fit 64 bits") from None
-    return values
 
 
 def read_titles(path: Path) -> dict[str, str]:

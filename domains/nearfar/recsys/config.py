@@ -12,15 +12,28 @@ from nearfar.config import OptimConfig, RunConfig, SelectionConfig, Settings
 LogitDtype: TypeAlias = Literal["float32", "auto"]
 
 
+class ColumnsConfig(Settings):
+    """Names of the columns of a table of events; a sequence file has none."""
+
+    user: str = Field("user_id", description="Column of user ids.")
+    item: str = Field("item_id", description="Column of item ids.")
+    time: str | None = Field("timestamp", description="Column of times; null says that the rows are in order.")
+
+
 class RecsysConfig(RunConfig):
     """Data policies and selection of every recommender."""
 
-    data: str = Field("ml-100k", description="Known name, or path of an .inter file or its folder.")
+    data: str = Field(
+        "ml-100k",
+        description="Known name, or path of an .inter, .txt (sequences), .parquet or .csv file or its folder.",
+    )
+    columns: ColumnsConfig = ColumnsConfig()
     ties: Literal["row", "item"] = Field(
         "row", description="Order of one user's events at one time: that of the rows, or by item id."
     )
-    duplicates: Literal["keep", "drop", "error"] = Field(
-        "keep", description="What to do with a repeated (user, item, time)."
+    duplicates: Literal["keep", "drop_consecutive", "drop", "error"] = Field(
+        "keep",
+        description="What to do with a repeated (user, item, time); drop_consecutive drops an item after itself.",
     )
     selection: SelectionConfig = SelectionConfig(metric="val/ndcg_at_10", mode="max", patience=5)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from nearfar.data import content_digest
 from nearfar.errors import DataError
+from nearfar.recsys.frames import frame_column
+from nearfar.recsys.times import exact_times
+from nearfar.recsys.vocabulary import RawId, index_ids
 
 Ties = Literal["row", "item"]
-Duplicates = Literal["keep", "drop", "error"]
+Duplicates = Literal["keep", "drop_consecutive", "drop", "error"]
 PADDING = 0
 
 
@@ -22,7 +25,7 @@ class Interactions:
     """Item sequences of all users in one array (CSR), oldest event first.
 
     Item indices run from 1 to ``num_items``; 0 is padding. Indices follow the sorted raw ids, so they
-    do not depend on the order of the rows.
+    do not depend on the order of the rows. Raw ids keep their type; see :mod:`nearfar.recsys.vocabulary`.
 
     Attributes:
         items: Item indices of all users one after the other, int64, shape ``(E,)``.
@@ -30,13 +33,15 @@ class Interactions:
         user_ids: Raw id of each user.
         item_ids: Raw id of each item; ``item_ids[i - 1]`` belongs to index ``i``.
         warnings: What the checks found worth saying.
+        times: When each of ``items`` happened, int64, shape ``(E,)``; ``None`` where nobody knows.
     """
 
     items: NDArray[np.int64]
     offsets: NDArray[np.int64]
-    user_ids: tuple[str, ...]
-    item_ids: tuple[str, ...]
+    user_ids: tuple[RawId, ...]
+    item_ids: tuple[RawId, ...]
     warnings: tuple[str, ...] = field(default=())
+    times: NDArray[np.int64] | None = None
 
     @property
     def num_users(self) -> int:
@@ -58,15 +63,15 @@ class Interactions:
         return self.items[self.offsets[user] : self.offsets[user + 1]]
 
     def digest(self) -> str:
-        """Fingerprint of the content."""
-        return content_digest(self.items, self.offsets, self.user_ids, self.item_ids)
+        """Fingerprint of the content: sequences, and ids as text."""
+        return content_digest(self.items, self.offsets, map(str, self.user_ids), map(str, self.item_ids))
 
     @classmethod
     def from_columns(
         cls,
-        users: Sequence[Any] | NDArray[Any],
-        items: Sequence[Any] | NDArray[Any],
-        times: Sequence[Any] | NDArray[Any],
+        users: Sequence[RawId] | NDArray[Any],
+        items: Sequence[RawId] | NDArray[Any],
+        times: Sequence[Any] | NDArray[Any] | None,
         *,
         ties: Ties = "row",
         duplicates: Duplicates = "keep",
@@ -75,98 +80,117 @@ class Interactions:
         """Check three columns of equal length and sort them into sequences.
 
         Args:
-            users: Raw user ids; converted to text.
-            items: Raw item ids; converted to text.
-            times: Integers (any unit) or ``datetime64``. Sorting is exact: nothing passes through floats,
-                in which unix seconds of 32 bits are 128 s apart.
+            users: Raw user ids, of any hashable type.
+            items: Raw item ids, of any hashable type.
+            times: See :func:`nearfar.recsys.times.exact_times`; ``None`` says that the rows are in order.
             ties: Order of events of one user at one time: ``"row"`` keeps the order of the rows,
                 ``"item"`` sorts by item id, so that shuffled rows give the same sequences.
-            duplicates: What to do with a repeated (user, item, time).
+            duplicates: What to do with repeated events. ``"keep"`` trains on all of them. ``"drop"`` keeps the
+                first of each (user, item, time), such as rows that were loaded twice. ``"drop_consecutive"`` keeps
+                the first of each run of one item in a user's sequence, whatever the times, such as a page that was
+                reloaded; later returns to the item stay. ``"error"`` refuses a repeated (user, item, time).
             source: Name of the data for messages.
 
         Raises:
-            DataError: If a column is empty, of another length, or holds a missing or impossible value.
+            DataError: If a column is empty, of another length, or holds a missing or impossible value; rows are
+                counted from 0.
         """
-        user_text = _ids(users, "user", source)
-        item_text = _ids(items, "item", source)
-        when = _times(times, source)
-        if not len(user_text) == len(item_text) == len(when):
+        lengths = len(users), len(items), len(users) if times is None else len(times)
+        if len(set(lengths)) > 1:
             raise DataError(
-                f"{source}: columns differ in length: {len(user_text)} users, {len(item_text)} items, {len(when)} times"
+                f"{source}: columns differ in length: {lengths[0]} users, {lengths[1]} items, {lengths[2]} times"
             )
-        if len(user_text) == 0:
+        if lengths[0] == 0:
             raise DataError(f"{source}: no interactions; at least one row of user, item, time is needed")
-        user_ids, user_index = np.unique(user_text, return_inverse=True)
-        item_ids, item_index = np.unique(item_text, return_inverse=True)
-        last_key = item_index if ties == "item" else np.arange(len(when))
-        order = np.lexsort((last_key, when, user_index))
+        user_ids, user_index = index_ids(users, "user", source)
+        item_ids, item_index = index_ids(items, "item", source)
+        rows = np.arange(len(user_index))
+        when = rows if times is None else exact_times(times, source)
+        order = np.lexsort((item_index if ties == "item" else rows, when, user_index))
         user_index, item_index, when = user_index[order], item_index[order], when[order]
-        keep, warnings = _duplicates(user_index, item_index, when, duplicates, source)
-        user_index, item_index = user_index[keep], item_index[keep]
+        keep, warnings = _repeats(user_index, item_index, when, duplicates, source)
+        user_index, item_index, when = user_index[keep], item_index[keep], when[keep]
         return cls(
-            items=item_index.astype(np.int64) + 1,
+            items=item_index + 1,
             offsets=np.searchsorted(user_index, np.arange(len(user_ids) + 1)).astype(np.int64),
-            user_ids=tuple(user_ids.tolist()),
-            item_ids=tuple(item_ids.tolist()),
+            user_ids=user_ids,
+            item_ids=item_ids,
             warnings=warnings,
+            times=None if times is None else when,
         )
 
     @classmethod
-    def from_sequences(cls, sequences: Mapping[str, Sequence[str]], source: str = "data") -> Interactions:
-        """Item sequences that are already in order, by user id.
+    def from_frame(
+        cls,
+        frame: Any,
+        user: str = "user_id",
+        item: str = "item_id",
+        time: str | None = "timestamp",
+        *,
+        ties: Ties = "row",
+        duplicates: Duplicates = "keep",
+        source: str = "data",
+    ) -> Interactions:
+        """Three columns of a data frame: pandas, polars, an Arrow table, or a mapping of arrays.
+
+        Args:
+            frame: One row an event, in any order; its index plays no part.
+            user: Column of user ids.
+            item: Column of item ids.
+            time: Column of times; ``None`` says that the rows are in order.
+            ties: As of :meth:`from_columns`.
+            duplicates: As of :meth:`from_columns`.
+            source: Name of the data for messages.
 
         Raises:
-            DataError: As :meth:`from_columns`.
+            DataError: If a column is missing, and as :meth:`from_columns`.
         """
-        rows = [(user, item, place) for user, items in sequences.items() for place, item in enumerate(items)]
-        users, items, times = zip(*rows, strict=True) if rows else ((), (), ())
-        return cls.from_columns(users, items, np.asarray(times, dtype=np.int64), source=source)
+        columns = [None if name is None else frame_column(frame, name, source) for name in (user, item, time)]
+        users, items, times = columns
+        assert users is not None
+        assert items is not None
+        return cls.from_columns(users, items, times, ties=ties, duplicates=duplicates, source=source)
+
+    @classmethod
+    def from_sequences(
+        cls,
+        sequences: Mapping[RawId, Sequence[RawId]] | Iterable[Sequence[RawId]],
+        source: str = "data",
+        *,
+        duplicates: Duplicates = "keep",
+    ) -> Interactions:
+        """Item sequences that are already in order.
+
+        Args:
+            sequences: By user id; or without, and then users are numbered from 0. A user without items is left out
+                with a warning.
+            source: Name of the data for messages.
+            duplicates: As of :meth:`from_columns`; within a sequence no time repeats.
+
+        Raises:
+            DataError: If a sequence is not one, and as :meth:`from_columns`.
+        """
+        named = sequences if isinstance(sequences, Mapping) else dict(enumerate(sequences))
+        users: list[RawId] = []
+        items: list[RawId] = []
+        empty = 0
+        for user, sequence in named.items():
+            if isinstance(sequence, (str, bytes)) or not isinstance(sequence, Iterable):
+                raise DataError(
+                    f"{source}: user {user!r} has {sequence!r}, a sequence of item ids is expected, oldest first"
+                )
+            before = len(items)
+            items.extend(sequence)
+            users.extend([user] * (len(items) - before))
+            empty += len(items) == before
+        made = cls.from_columns(users, items, None, duplicates=duplicates, source=source)
+        if not empty:
+            return made
+        note = f"{empty} users have no events and were left out"
+        return replace(made, warnings=(*made.warnings, note))
 
 
-def _ids(values: Sequence[Any] | NDArray[Any], name: str, source: str) -> NDArray[np.str_]:
-    array = np.asarray(values, dtype=object)
-    missing = np.array([_is_missing(value) for value in array], dtype=bool)
-    if missing.any():
-        rows = ", ".join(map(str, np.flatnonzero(missing)[:5]))
-        raise DataError(
-            f"{source}: {missing.sum()} rows have no {name} id (rows {rows}); remove or fill them"
-        )
-    return np.array([str(value) for value in array], dtype=np.str_)
-
-
-def _is_missing(value: Any) -> bool:
-    if value is None or (isinstance(value, str) and not value):
-        return True
-    try:
-        return bool(value != value)  # NaN and NaT differ from themselves
-    except TypeError:  # pandas.NA refuses to say
-        return True
-
-
-def _times(values: Sequence[Any] | NDArray[Any], source: str) -> NDArray[np.int64]:
-    array = np.asarray(values)
-    if array.dtype.kind == "M":
-        if np.isnat(array).any():
-            raise DataError(f"{source}: {np.isnat(array).sum()} rows have no time; remove or fill them")
-        return array.astype("datetime64[ns]").astype(np.int64)
-    if array.dtype.kind == "f":
-        bad = ~np.isfinite(array)
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            raise DataError(f"{source}: the time of row {row} is {array[row]}; remove or fill such rows")
-        if array.dtype.itemsize < 8 or not np.array_equal(array, np.floor(array)):
-            raise DataError(
-                f"{source}: times of type {array.dtype} cannot be ordered exactly; give integers or datetime64"
-            )
-    elif array.dtype.kind not in "iu" and array.size:
-        raise DataError(f"{source}: times must be integers or datetime64, got {array.dtype}")
-    times = array.astype(np.int64)
-    if times.size and times.min() < 0:
-        raise DataError(f"{source}: the time of row {int(times.argmin())} is negative ({times.min()})")
-    return times
-
-
-def _duplicates(
+def _repeats(
     users: NDArray[np.int64],
     items: NDArray[np.int64],
     times: NDArray[np.int64],
@@ -174,6 +198,11 @@ def _duplicates(
     source: str,
 ) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
     """Which of the sorted rows stay, and what to say about repeated ones."""
+    if policy == "drop_consecutive":
+        repeated = np.zeros(len(items), dtype=bool)
+        repeated[1:] = (users[1:] == users[:-1]) & (items[1:] == items[:-1])
+        count = int(repeated.sum())
+        return ~repeated, ((f"{count} rows repeat the item before them and were dropped",) if count else ())
     order = np.lexsort((np.arange(len(items)), items, times, users))
     u, i, t = users[order], items[order], times[order]
     repeated = np.zeros(len(items), dtype=bool)

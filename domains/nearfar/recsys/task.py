@@ -39,7 +39,11 @@ class RecsysTask(Task):
 
     def __init__(self, config: RecsysConfig, method_class: type[Any]) -> None:
         self.dataset = load_dataset(
-            config.data, config.data_dir, ties=config.ties, duplicates=config.duplicates
+            config.data,
+            config.data_dir,
+            columns=config.columns,
+            ties=config.ties,
+            duplicates=config.duplicates,
         )
         data = self.dataset.interactions
         self.split = leave_one_out(data)
