@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nearfar.errors import DivergedError
 from nearfar.recsys import LeaveOneOut, Popularity, PopularityConfig
-from nearfar.recsys.ranking import evaluate, rank_of_target, ranking_metrics, target_ranks
+from nearfar.recsys.ranking import evaluate, rank_of_target, ranking_metrics, seen_ahead, target_ranks
 from nearfar.recsys.split import Split
 
 
@@ -70,6 +70,54 @@ def test_random_scores_are_at_chance() -> None:
     hit = ranking_metrics(ranks.numpy())["hr_at_10"]
     chance = 10 / 500
     assert abs(hit - chance) < 3 * math.sqrt(chance * (1 - chance) / 20_000)
+
+
+def test_random_scores_of_a_whole_evaluation_are_at_chance(split: LeaveOneOut) -> None:
+    """Every user and history alike: 10 of V items, and of the unseen ones more when some are hidden."""
+    rng = torch.Generator().manual_seed(1)
+    num_items, num_users, rounds = split.data.num_items, len(split.users), 200
+    hits = [
+        evaluate(lambda h: torch.rand(len(h), num_items, generator=rng), split, "test", cutoffs=[5])
+        for _ in range(rounds)
+    ]
+    chance = 5 / num_items
+    found = np.mean([metrics["hr_at_5"] for metrics in hits])
+    assert abs(found - chance) < 3 * math.sqrt(chance * (1 - chance) / (num_users * rounds))
+    assert np.mean([metrics["hr_at_5_filtered"] for metrics in hits]) > found
+
+
+def test_constant_scores_find_nothing(split: LeaveOneOut) -> None:
+    metrics = evaluate(lambda h: torch.zeros(len(h), split.data.num_items), split, "test", cutoffs=[5])
+    assert [metrics[name] for name in ("hr_at_5", "ndcg_at_5", "mrr_at_5")] == [0, 0, 0]
+
+
+def test_hiding_seen_items_never_costs_a_place(split: LeaveOneOut) -> None:
+    """The target stays even where the history holds it: unseen candidates are a part of all candidates."""
+    rng = torch.Generator().manual_seed(2)
+    scores = torch.rand(len(split.users), split.data.num_items, generator=rng)
+    ranks = target_ranks(lambda h: scores[: len(h)], split, "test", batch_size=len(split.users))
+    assert (ranks["_filtered"] <= ranks[""]).all()
+    assert (ranks["_filtered"] < ranks[""]).any()
+
+
+def test_repeated_and_tied_items_of_a_history_are_hidden_once() -> None:
+    scores = torch.tensor([[3.0, 2.0, 2.0, 1.0], [3.0, 2.0, 2.0, 1.0]])
+    targets, histories = torch.tensor([1, 1]), [np.array([1, 1, 3, 4, 3]), np.array([2, 4])]
+    assert rank_of_target(scores, targets).tolist() == [2, 2]
+    assert seen_ahead(scores, targets, histories).tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_counts_are_exact_in_every_precision(dtype: torch.dtype) -> None:
+    """bfloat16 cannot even hold 257."""
+    scores = torch.zeros(2, 5001, dtype=dtype)
+    scores[0, 7], scores[1, :3001] = 1, 1
+    assert rank_of_target(scores, torch.tensor([7, 4])).tolist() == [0, 3000]
+
+
+def test_infinite_scores_have_a_place() -> None:
+    scores = torch.tensor([[math.inf, -math.inf, 0.0], [math.inf, -math.inf, 0.0]])
+    assert rank_of_target(scores, torch.tensor([0, 1])).tolist() == [0, 2]
 
 
 def test_nan_scores_are_an_error() -> None:

@@ -7,24 +7,20 @@ differ by up to 30 %, and published tables mix them; both are always reported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nearfar.errors import DivergedError
+from nearfar.errors import ConfigError, DivergedError
 from nearfar.recsys.split import LeaveOneOut, Split
 
+NAMES = ("hr", "ndcg", "mrr")
 CUTOFFS = (5, 10, 20)
 FILTERED = "_filtered"
-METRICS = tuple(
-    f"{name}_at_{k}{protocol}"
-    for protocol in ("", FILTERED)
-    for k in CUTOFFS
-    for name in ("hr", "ndcg", "mrr")
-)
+METRICS = tuple(f"{name}_at_{k}{protocol}" for protocol in ("", FILTERED) for k in CUTOFFS for name in NAMES)
 
 # Scores of all items for some histories: list of item index arrays -> (N, num_items).
 ScoreFunction = Callable[[list[NDArray[np.int64]]], Tensor]
@@ -48,10 +44,43 @@ def rank_of_target(scores: Tensor, targets: Tensor) -> Tensor:
         >>> rank_of_target(torch.zeros(1, 3), torch.tensor([2])).item()
         2
     """
-    if torch.isnan(scores).any():
+    # The largest of a row is NaN as soon as one of it is; a mask of the whole matrix takes ten times as long.
+    if torch.isnan(scores.amax(1)).any():
         raise DivergedError("the model scores items with NaN; it cannot be evaluated")
     target_score = scores.gather(1, targets[:, None])
-    return (scores >= target_score).sum(1) - 1
+    if scores.shape[1] >= 2**24:  # where float32 stops counting
+        return (scores >= target_score).sum(1) - 1
+    # A sum of float32 is four times as fast as one of truth values.
+    ahead = torch.ge(scores, target_score, out=torch.empty_like(scores, dtype=torch.float32))
+    return ahead.sum(1).long() - 1
+
+
+def seen_ahead(scores: Tensor, targets: Tensor, histories: Sequence[NDArray[np.int64]]) -> Tensor:
+    """How many of the items counted by :func:`rank_of_target` the row's history holds, shape ``(N,)`` int64.
+
+    The difference of the two is the rank among unseen items. The target is never hidden, though the history
+    may hold it as well; an item that the history repeats is one item.
+
+    Args:
+        scores: One score per item, shape ``(N, num_items)``; column ``i - 1`` belongs to item ``i``.
+        targets: Column of the right item, int64, shape ``(N,)``.
+        histories: Item indices of each row.
+
+    Example:
+        >>> scores = torch.tensor([[0.9, 0.8, 0.5]])
+        >>> seen_ahead(scores, torch.tensor([2]), [np.array([1, 3, 1])]).item()
+        1
+    """
+    num_rows, num_items = scores.shape
+    lengths = [len(history) for history in histories]
+    row = np.repeat(np.arange(num_rows), lengths)
+    column = np.concatenate(histories) - 1
+    kept = column != targets.cpu().numpy()[row]
+    pairs = torch.from_numpy(np.unique(row[kept] * num_items + column[kept])).to(scores.device)
+    rows = pairs // num_items
+    target_score = scores.gather(1, targets[:, None])[:, 0]
+    ahead = scores[rows, pairs % num_items] >= target_score[rows]
+    return torch.zeros_like(targets).index_add_(0, rows, ahead.to(targets.dtype))
 
 
 def hide_seen(scores: Tensor, histories: list[NDArray[np.int64]]) -> Tensor:
@@ -68,7 +97,33 @@ def hide_seen(scores: Tensor, histories: list[NDArray[np.int64]]) -> Tensor:
     return hidden
 
 
-def ranking_metrics(ranks: NDArray[np.int64], cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
+def user_values(ranks: NDArray[np.integer], metric: str) -> NDArray[np.float64]:
+    """What a metric is the mean of: one value per user.
+
+    Args:
+        ranks: Rank of each user's target, 0 is the best; any shape.
+        metric: ``hr_at_k``, ``ndcg_at_k`` or ``mrr_at_k``, any ``k`` from 1; the protocol is that of the ranks.
+
+    Returns:
+        Values between 0 and 1, shaped as ``ranks``.
+
+    Raises:
+        ConfigError: If the metric is none of these.
+
+    Example:
+        >>> user_values(np.array([0, 2, 99]), "ndcg_at_10").tolist()
+        [1.0, 0.5, 0.0]
+    """
+    name, _, cutoff = metric.partition("_at_")
+    if name not in NAMES or not cutoff.isdecimal() or int(cutoff) < 1:
+        raise ConfigError(f"metric: {', '.join(f'{name}_at_k' for name in NAMES)} expected, got '{metric}'")
+    hit = ranks < int(cutoff)
+    if name == "hr":
+        return hit.astype(np.float64)
+    return hit / (np.log2(ranks + 2.0) if name == "ndcg" else ranks + 1.0)
+
+
+def ranking_metrics(ranks: NDArray[np.integer], cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
     """HR, NDCG and MRR of single targets, averaged over users.
 
     Args:
@@ -82,13 +137,24 @@ def ranking_metrics(ranks: NDArray[np.int64], cutoffs: Sequence[int] = CUTOFFS) 
         >>> ranking_metrics(np.array([0, 2, 99]), [10])["ndcg_at_10"]
         0.5
     """
-    metrics = {}
-    for k in cutoffs:
-        hit = ranks < k
-        metrics[f"hr_at_{k}"] = float(hit.mean())
-        metrics[f"ndcg_at_{k}"] = float((hit / np.log2(ranks + 2.0)).mean())
-        metrics[f"mrr_at_{k}"] = float((hit / (ranks + 1.0)).mean())
-    return metrics
+    names = [f"{name}_at_{k}" for k in cutoffs for name in NAMES]
+    return {name: float(user_values(ranks, name).mean()) for name in names}
+
+
+def protocol_metrics(
+    ranks: Mapping[str, NDArray[np.integer]], cutoffs: Sequence[int] = CUTOFFS
+) -> dict[str, float]:
+    """Metrics under both protocols.
+
+    Args:
+        ranks: From :func:`target_ranks`.
+        cutoffs: List lengths.
+    """
+    return {
+        f"{name}{protocol}": value
+        for protocol, found in ranks.items()
+        for name, value in ranking_metrics(found, cutoffs).items()
+    }
 
 
 def target_ranks(
@@ -114,10 +180,9 @@ def target_ranks(
         histories = [split.history(int(user), part) for user in users[rows]]
         scores = score(histories)
         goal = torch.from_numpy(targets[rows]).to(scores.device)
-        kept[rows] = rank_of_target(scores, goal).cpu().numpy()
-        target_score = scores.gather(1, goal[:, None])
-        scores = hide_seen(scores, histories).scatter_(1, goal[:, None], target_score)
-        filtered[rows] = rank_of_target(scores, goal).cpu().numpy()
+        rank = rank_of_target(scores, goal)
+        kept[rows] = rank.cpu().numpy()
+        filtered[rows] = (rank - seen_ahead(scores, goal, histories)).cpu().numpy()
     return {"": kept, FILTERED: filtered}
 
 
@@ -125,8 +190,4 @@ def evaluate(
     score: ScoreFunction, split: LeaveOneOut, part: Split, *, cutoffs: Sequence[int] = CUTOFFS
 ) -> dict[str, float]:
     """Every metric at every cutoff under both protocols; arguments as :func:`target_ranks`."""
-    return {
-        f"{name}{protocol}": value
-        for protocol, ranks in target_ranks(score, split, part).items()
-        for name, value in ranking_metrics(ranks, cutoffs).items()
-    }
+    return protocol_metrics(target_ranks(score, split, part), cutoffs)
