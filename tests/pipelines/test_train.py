@@ -43,6 +43,7 @@ def test_a_run_leaves_everything_in_its_folder_and_in_the_store(
         "model",
         "outbox.jsonl",
         "outbox.sent",
+        "ranks.npz",
         "run.json",
     }
     assert json.loads((folder / "run.json").read_text())["status"] == "done"

@@ -5,12 +5,13 @@ from nearfar.training.chunked import chunked_backward
 from nearfar.training.ema import EMA, cosine_momentum
 from nearfar.training.loop import FitResult, fit
 from nearfar.training.method import BatchSource, Method, StepContext, StepOutput, Update
-from nearfar.training.task import DatasetCard, Task
+from nearfar.training.task import Cases, DatasetCard, Task
 from nearfar.training.trainer import OnValidation, Trainer
 
 __all__ = [
     "EMA",
     "BatchSource",
+    "Cases",
     "Checkpoint",
     "CheckpointStore",
     "DatasetCard",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -28,6 +28,21 @@ class DatasetCard:
     warnings: tuple[str, ...] = field(default=())
 
 
+@dataclass(frozen=True)
+class Cases:
+    """What the test metrics of a run are means of: one value per user, node, series or image.
+
+    Attributes:
+        unit: What a case is, in the plural.
+        digest: Of the cases and their order; runs are compared case by case where it is equal.
+        values: By metric (no prefix), shape ``(N,)`` each.
+    """
+
+    unit: str
+    digest: str
+    values: Mapping[str, NDArray[np.float64]]
+
+
 class Task(ABC):
     """A data set and a method made ready for each other.
 
@@ -36,11 +51,15 @@ class Task(ABC):
     Attributes:
         domain: First half of the method names.
         metrics: What :meth:`evaluate` measures.
+        protocol: How it measures, for people who compare runs; recorded with the settings as ``eval.<name>``.
+        cases_file: What :meth:`test` keeps, by name; ``None`` keeps nothing.
         card: The data set.
     """
 
     domain: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
+    protocol: ClassVar[Mapping[str, str]] = {}
+    cases_file: ClassVar[str | None] = None
     card: DatasetCard
 
     @abstractmethod
@@ -57,6 +76,28 @@ class Task(ABC):
     @abstractmethod
     def evaluate(self, method: Method, split: Literal["val", "test"]) -> dict[str, float]:
         """Metrics on a split, named as MLflow wants them (``ndcg_at_10``, no prefix)."""
+
+    def test(self, method: Method, folder: Path) -> dict[str, float]:  # noqa: ARG002 - domains override
+        """Metrics on the test split, as :meth:`evaluate`; what they are means of is kept in ``cases_file``.
+
+        Args:
+            method: Trained.
+            folder: Where to keep it.
+        """
+        return self.evaluate(method, "test")
+
+    @classmethod
+    def read_cases(cls, path: Path, metrics: Sequence[str]) -> Cases:
+        """Read a ``cases_file``.
+
+        Args:
+            path: The file.
+            metrics: Some of :attr:`metrics`.
+
+        Raises:
+            DataError: If it cannot be read.
+        """
+        raise NotImplementedError(f"{cls.__name__} names a cases_file and must read it")
 
     @property
     @abstractmethod

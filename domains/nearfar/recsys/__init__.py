@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nearfar.recsys.bootstrap import paired_bootstrap
     from nearfar.recsys.datasets import load_dataset
     from nearfar.recsys.interactions import Interactions
     from nearfar.recsys.mclrec import MCLRec, MCLRecConfig
@@ -30,6 +31,7 @@ _HOME = {
     "SASRecConfig": "sasrec",
     "leave_one_out": "split",
     "load_dataset": "datasets",
+    "paired_bootstrap": "bootstrap",
     "rank_of_target": "ranking",
     "ranking_metrics": "ranking",
     "register_recbole": "recbole",
@@ -48,6 +50,7 @@ __all__ = [
     "SASRecConfig",
     "leave_one_out",
     "load_dataset",
+    "paired_bootstrap",
     "rank_of_target",
     "ranking_metrics",
     "register_recbole",

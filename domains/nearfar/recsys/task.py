@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,12 +14,13 @@ from torch import Tensor
 from nearfar.config import RunConfig
 from nearfar.recsys.config import RecsysConfig
 from nearfar.recsys.datasets import load_dataset
-from nearfar.recsys.ranking import METRICS, evaluate
+from nearfar.recsys.ranking import FILTERED, METRICS, evaluate, protocol_metrics, target_ranks
+from nearfar.recsys.ranks import FILE, TestRanks
 from nearfar.recsys.recommender import Recommender
 from nearfar.recsys.serving import pyfunc_arguments
 from nearfar.recsys.split import leave_one_out
 from nearfar.runtime import Runtime
-from nearfar.training import BatchSource, DatasetCard, Method, Task
+from nearfar.training import BatchSource, Cases, DatasetCard, Method, Task
 
 
 class RecsysTask(Task):
@@ -36,6 +37,13 @@ class RecsysTask(Task):
 
     domain: ClassVar[str] = "recsys"
     metrics: ClassVar[tuple[str, ...]] = METRICS
+    protocol: ClassVar[Mapping[str, str]] = {
+        "split": "leave-one-out: the last item of a user is the test target, the one before it the validation target",
+        "candidates": "all items",
+        "ties": "against the target",
+        "exclude_seen": f"both: false is <metric>, true is <metric>{FILTERED}",
+    }
+    cases_file: ClassVar[str | None] = FILE
 
     def __init__(self, config: RecsysConfig, method_class: type[Any]) -> None:
         self.dataset = load_dataset(
@@ -76,6 +84,20 @@ class RecsysTask(Task):
         """HR, NDCG and MRR under both protocols."""
         method.eval()
         return evaluate(method.scorer.score, self.split, split)
+
+    @torch.no_grad()
+    def test(self, method: Any, folder: Path) -> dict[str, float]:
+        """The same on the test split, with every user's ranks kept in ``ranks.npz``."""
+        method.eval()
+        ranks = target_ranks(method.scorer.score, self.split, "test")
+        TestRanks.of(self.split, ranks).write(folder / FILE)
+        return protocol_metrics(ranks)
+
+    @classmethod
+    def read_cases(cls, path: Path, metrics: Sequence[str]) -> Cases:
+        """One value per user from the ranks of a run."""
+        found = TestRanks.read(path)
+        return Cases("users", found.users, {metric: found.values(metric) for metric in metrics})
 
     @torch.no_grad()
     def embed(self, method: Any, rows: NDArray[np.int64]) -> Tensor:

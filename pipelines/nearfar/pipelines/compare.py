@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from nearfar.config import suggest
 from nearfar.errors import ConfigError
+from nearfar.pipelines.cases import over_cases
 from nearfar.pipelines.comparison import Cell, Comparison, Row
 from nearfar.pipelines.records import Pool, Record, read_records
 from nearfar.pipelines.significance import correct, paired_difference
@@ -41,7 +42,9 @@ def compare(
             different data, or no metric is common.
         StorageError: If the store does not answer.
     """
-    return tuple(compare_pool(pool, metrics, against) for pool in read_records(store, targets))
+    return tuple(
+        over_cases(store, compare_pool(pool, metrics, against)) for pool in read_records(store, targets)
+    )
 
 
 def compare_pool(pool: Pool, metrics: Sequence[str] = (), against: str | None = None) -> Comparison:

@@ -45,12 +45,14 @@ class Cell:
         std: Sample standard deviation (n - 1), ``None`` for one run.
         n: Number of seeds.
         difference: To the reference; ``None`` for the reference itself and without common seeds.
+        over_cases: The same over the cases of the test set (users), seeds averaged; its ``n`` counts cases.
     """
 
     mean: float
     std: float | None
     n: int
     difference: Difference | None = None
+    over_cases: Difference | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Comparison:
         reference: Label of the row that differences are taken to.
         cells: By label and metric; none where a method lacks a metric.
         notes: What was left out, and what may mislead.
+        cases: What ``over_cases`` counts, in the plural.
     """
 
     experiment: str
@@ -76,6 +79,7 @@ class Comparison:
     reference: str
     cells: Mapping[tuple[str, str], Cell] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    cases: str = "cases"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -6,10 +6,11 @@ import json
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from nearfar.config import RunConfig, config_hash, decisive
+from nearfar.config import RunConfig, config_hash, decisive, flatten
 from nearfar.pipelines.environment import git_state, process_started
 from nearfar.pipelines.settings import resolve_settings
 from nearfar.registry import MethodEntry
@@ -38,6 +39,16 @@ def variant(entry: MethodEntry, config: RunConfig) -> str:
     usual = decisive(resolve_settings(entry, [f"data={json.dumps(config.data)}"], environment={}))
     changed = {key: value for key, value in decisive(config).items() if usual.get(key) != value}
     return ", ".join(f"{key}={json.dumps(value)}" for key, value in changed.items()) or "default"
+
+
+def run_params(config: RunConfig, task: Task) -> dict[str, Any]:
+    """What a run's page in the store shows as its parameters: settings, data and how it is measured."""
+    return {
+        **flatten(config),
+        "data.digest": task.card.digest,
+        **{f"data.{name}": count for name, count in task.card.counts.items()},
+        **{f"eval.{name}": value for name, value in task.protocol.items()},
+    }
 
 
 def run_tags(

@@ -34,6 +34,7 @@ OWN = (
     "model",
     "outbox.jsonl",
     "outbox.sent",
+    "ranks.npz",
     "run.json",
 )
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from nearfar.pipelines.compare import higher_is_better
 from nearfar.pipelines.comparison import Cell, Comparison
+from nearfar.pipelines.significance import Difference
 
 if TYPE_CHECKING:
     from nearfar.pipelines.tune import TuneOutcome
@@ -27,6 +28,10 @@ FOOTNOTE = (
     "Differences to {reference}: paired t-test over common seeds (what has nothing to train is a constant), "
     "95 % confidence interval of the mean difference, p (Holm) corrected over the methods of each metric. "
     "They say whether other seeds would show the same, not whether another split or other data would."
+)
+CASES_FOOTNOTE = (
+    " Over {cases}: seeds averaged, the {n} {cases} of the test set drawn again 10,000 times in pairs; whether other "
+    "{cases} would show the same difference between these trained models."
 )
 
 
@@ -116,6 +121,7 @@ def difference_sheet(comparison: Comparison, most: int | None = None) -> Sheet |
     """
     rows = []
     ranked = any(c.difference and c.difference.wilcoxon is not None for c in comparison.cells.values())
+    resampled = any(c.over_cases for c in comparison.cells.values())
     for metric in comparison.metrics[:most]:
         digits = _digits(comparison, metric)
         for row in comparison.rows:
@@ -123,23 +129,25 @@ def difference_sheet(comparison: Comparison, most: int | None = None) -> Sheet |
             if cell is None or cell.difference is None:
                 continue
             found = cell.difference
-            interval = _NOTHING
-            if found.low is not None and found.high is not None:
-                interval = f"[{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
             numbers = [
                 f"{found.mean:+.{digits}f}",
-                interval,
+                _interval(found, digits),
                 str(found.n),
                 _p(found.p_value),
                 _p(found.p_holm),
             ]
-            rows.append(
-                (heading(metric), row.label, *numbers, *([_p(found.wilcoxon_holm)] if ranked else []))
-            )
+            numbers += [_p(found.wilcoxon_holm)] if ranked else []
+            if resampled:
+                numbers += [
+                    _interval(cell.over_cases, digits),
+                    _p(cell.over_cases.p_holm if cell.over_cases else None),
+                ]
+            rows.append((heading(metric), row.label, *numbers))
     if not rows:
         return None
     headings = ["metric", "method", "difference", "95 % interval", "pairs", "p", "p (Holm)"]
     headings += ["Wilcoxon (Holm)"] if ranked else []
+    headings += [f"95 % over {comparison.cases}", f"p over {comparison.cases} (Holm)"] if resampled else []
     return Sheet(f"difference to {comparison.reference}", tuple(headings), tuple(rows), words=2)
 
 
@@ -155,7 +163,7 @@ def print_comparison(comparison: Comparison, output: Console, title: str | None 
     differences = difference_sheet(comparison, MOST_COLUMNS)
     if differences is not None:
         _print(differences, output)
-        output.print(FOOTNOTE.format(reference=comparison.reference), highlight=False)
+        output.print(_footnote(comparison, comparison.reference), highlight=False)
         if (left := len(comparison.metrics) - MOST_COLUMNS) > 0:
             output.print(
                 f"differences of {left} more metrics: --html or --markdown, or name them by --metric"
@@ -200,7 +208,7 @@ def markdown(comparison: Comparison, title: str | None = None) -> str:
     sheets = [summary_sheet(comparison, title), difference_sheet(comparison)]
     parts = [_markdown(sheet) for sheet in sheets if sheet is not None]
     if sheets[1] is not None:
-        parts.append(FOOTNOTE.format(reference=f"`{comparison.reference}`") + "\n")
+        parts.append(_footnote(comparison, f"`{comparison.reference}`") + "\n")
     if comparison.notes:
         parts.append("".join(f"- {_plain(note)}\n" for note in comparison.notes))
     return "\n".join(parts)
@@ -246,13 +254,19 @@ def _section(comparison: Comparison, plots: Mapping[str, bytes]) -> str:
     lines = [f"<h1>{html.escape(comparison.experiment)}</h1>"]
     lines += [_html(sheet) for sheet in sheets if sheet is not None]
     if sheets[1] is not None:
-        lines.append(f"<p>{html.escape(FOOTNOTE.format(reference=comparison.reference))}</p>")
+        lines.append(f"<p>{html.escape(_footnote(comparison, comparison.reference))}</p>")
     if comparison.notes:
         lines.append("<ul>" + "".join(f"<li>{html.escape(note)}</li>" for note in comparison.notes) + "</ul>")
     for caption, png in plots.items():
         data = base64.b64encode(png).decode("ascii")
         lines.append(f'<img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">')
     return "\n".join(lines)
+
+
+def _footnote(comparison: Comparison, reference: str) -> str:
+    text = FOOTNOTE.format(reference=reference)
+    counts = [cell.over_cases.n for cell in comparison.cells.values() if cell.over_cases is not None]
+    return text + CASES_FOOTNOTE.format(cases=comparison.cases, n=f"{counts[0]:,}") if counts else text
 
 
 def _digits(comparison: Comparison, metric: str) -> int:
@@ -265,6 +279,12 @@ def _value(cell: Cell | None, digits: int) -> str:
         return _NOTHING
     text = f"{cell.mean:.{digits}f}"
     return text if cell.std is None else f"{text} ± {cell.std:.{digits}f}"
+
+
+def _interval(found: Difference | None, digits: int) -> str:
+    if found is None or found.low is None or found.high is None:
+        return _NOTHING
+    return f"[{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
 
 
 def _p(value: float | None) -> str:

@@ -14,11 +14,11 @@ from multiprocessing.queues import Queue
 from multiprocessing.synchronize import RLock
 from pathlib import Path
 
-from nearfar.config import RunConfig, config_hash, flatten
+from nearfar.config import RunConfig, config_hash
 from nearfar.errors import ConfigError, NearfarError, PreemptedError
 from nearfar.interruption import Interruption
 from nearfar.messages import warn
-from nearfar.pipelines.identity import process_tags, variant
+from nearfar.pipelines.identity import process_tags, run_params, variant
 from nearfar.pipelines.registry import find
 from nearfar.pipelines.settings import resolve_settings
 from nearfar.pipelines.train import Outcome, Resume, prepare, train
@@ -248,7 +248,7 @@ def _start_group(job: Job, config: RunConfig, resume: Resume, parent_run_id: str
         open_store(config.tracking.uri),
         experiment=experiment_name(entry.domain, task.card.name),
         name=name,
-        params={k: v for k, v in flatten(config).items() if k != "seed"} | {"seeds": job.seeds},
+        params={k: v for k, v in run_params(config, task).items() if k != "seed"} | {"seeds": job.seeds},
         tags={
             "nearfar.kind": "group",
             "nearfar.method": job.name,

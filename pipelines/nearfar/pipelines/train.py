@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from nearfar.config import RunConfig, flatten, suggest
+from nearfar.config import RunConfig, suggest
 from nearfar.errors import CheckpointError, ConfigError, PreemptedError
 from nearfar.interruption import Interruption
 from nearfar.messages import warn
@@ -20,7 +20,7 @@ from nearfar.optional import installed, missing
 from nearfar.pipelines.collapse import CollapseMonitor
 from nearfar.pipelines.ends import one_end
 from nearfar.pipelines.environment import describe_environment
-from nearfar.pipelines.identity import fingerprint, run_tags
+from nearfar.pipelines.identity import fingerprint, run_params, run_tags
 from nearfar.pipelines.output import OutputFolder
 from nearfar.pipelines.registry import find
 from nearfar.pipelines.settings import resolve_settings
@@ -117,7 +117,7 @@ def train(
                     warn=warn,
                     experiment=experiment_name(task.domain, task.card.name),
                     name=run_name or f"{name}-s{config.seed}",
-                    params=flatten(config),
+                    params=run_params(config, task),
                     tags=run_tags(entry, config, task, runtime, kind=kind, folder=folder.path),
                     resume=going_on,
                     parent_run_id=parent_run_id,
@@ -286,7 +286,7 @@ class _Work:
         best = next(entry for entry in result.history if entry["step"] == result.best_step)
         metrics = {name: value for name, value in best.items() if name.startswith("val/")}
         if self.test:
-            metrics |= {f"test/{name}": v for name, v in self.task.evaluate(method, "test").items()}
+            metrics |= {f"test/{name}": v for name, v in self.task.test(method, self.folder.path).items()}
         metrics |= {
             "perf/fit_seconds": result.seconds,
             "perf/epochs": float(result.epochs),
@@ -300,6 +300,8 @@ class _Work:
         folder, run = self.folder, self.run
         if self.test:
             self.task.export(method, folder.model)
+            if self.task.cases_file is not None:
+                run.artifact(folder.path / self.task.cases_file)
         curves = Curves.read(folder.outbox)
         curves.write_csv(folder.curves_csv)
         run.artifact(folder.curves_csv, "curves")
