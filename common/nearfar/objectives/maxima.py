@@ -1,4 +1,4 @@
-"""Largest logit and number of keys of every row, tile by tile; no gradients."""
+"""Largest logit, hardest key and number of keys of every row, tile by tile; no gradients."""
 
 from __future__ import annotations
 
@@ -23,15 +23,39 @@ def row_maxima(a: Tensor, k: Tensor, rule: Rule, order: Order | None = None) -> 
     Returns:
         Shape ``(B, N)``, minus infinity where no key counts.
     """
+    return _hardest(a, k, rule, order)[0] * LN2
+
+
+@torch.no_grad()
+def hardest_keys(a: Tensor, k: Tensor, rule: Rule) -> Tensor:
+    """Which key a rule leaves has the largest logit, the first of equal ones.
+
+    Args:
+        a: Left operand, shape ``(B, N, d)``.
+        k: Right operand, shape ``(B, M, d)``.
+        rule: Which keys count.
+
+    Returns:
+        Positions among the keys, shape ``(B, N)``, int64; -1 where no key counts.
+    """
+    return _hardest(a, k, rule, None)[1]
+
+
+def _hardest(a: Tensor, k: Tensor, rule: Rule, order: Order | None) -> tuple[Tensor, Tensor]:
+    """Largest logit, base 2, and its place among the keys as they are visited."""
     best = a.new_full(a.shape[:2], -torch.inf)
+    place = torch.full(a.shape[:2], -1, dtype=torch.int64, device=a.device)
     sweep, schedule = _sweep(a, k, rule, order)
     logits_of = Logits(a, sweep, weighted=False)
     with fast_gemm(a, sweep.tiling.rows):
         for tile in sweep.visit(a, schedule):
             logits = tile.hide(logits_of(tile, tile.of_rows(a), tile.of_keys(k)), -torch.inf)
-            seen = tile.of_rows(best)
-            seen.copy_(torch.maximum(seen, logits.amax(-1)))
-    return best * LN2
+            largest, key = logits.max(-1)
+            seen, where = tile.of_rows(best), tile.of_rows(place)
+            better = largest > seen
+            where.copy_(torch.where(better, key + tile.block.keys.start, where))
+            seen.copy_(torch.where(better, largest, seen))
+    return best, place
 
 
 def row_counts(a: Tensor, k: Tensor, rule: Rule, order: Order | None = None) -> Tensor:

@@ -96,6 +96,11 @@ class SequenceBatch:
         places = targets.flatten().nonzero()[:, 0]
         return cls(items, targets, places, len(places) if num_targets is None else num_targets)
 
+    @property
+    def classes(self) -> Tensor:
+        """Scored targets as classes from 0, in the order of ``places``, shape ``(T,)``; padding is no class."""
+        return self.targets.flatten().index_select(0, self.places) - 1
+
     def chunks(self, count: int) -> list[SequenceBatch]:
         """The same in at most ``count`` pieces of some windows each."""
         pieces = zip(self.items.chunk(count), self.targets.chunk(count), strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -15,18 +16,61 @@ from nearfar.runtime import Runtime, generator
 
 
 @dataclass(frozen=True)
-class ContrastBatch:
-    """Windows and two views of some histories.
+class Views:
+    """Two views of some histories, in order of length.
+
+    Short histories are encoded together, without the padding of the longest one.
 
     Attributes:
-        windows: For the next-item loss.
-        items: Both views one after the other, shape ``(2 B, L)``; 0 is padding, or a masked item within the length.
-        lengths: Positions of each, shape ``(2 B,)``.
+        items: Shape ``(2 B, L)``; 0 is padding, or a masked item within the length.
+        lengths: Positions of each, int64, shape ``(2 B,)``.
+        order: Row of each history's first view, then of each one's second view, int64, shape ``(2 B,)``.
+        ids: Histories with equal ids are no negatives of each other, int64, shape ``(B,)``; ``None`` where all are.
+        groups: First row and longest length of each group to encode together; the last one is only an end.
+    """
+
+    items: Tensor
+    lengths: Tensor
+    order: Tensor
+    ids: Tensor | None
+    groups: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, items: Tensor, lengths: Tensor, ids: Tensor | None = None) -> Views:
+        """Sort rows by length, in host memory.
+
+        Args:
+            items: First views, then second views, shape ``(2 B, L)``.
+            lengths: Positions of each, shape ``(2 B,)``.
+            ids: As the attribute.
+        """
+        rows = lengths.argsort(stable=True)
+        lengths = lengths[rows]
+        # Groups of up to 4, 8, 16, ... positions: at most half of any group is padding.
+        exponents = (lengths - 1).clamp(min=3).double().log2().long()
+        firsts = [0, *(exponents.diff().nonzero()[:, 0] + 1).tolist(), len(rows)]
+        longest = [int(lengths[end - 1]) for end in firsts[1:]] + [0]
+        return cls(items[rows], lengths, rows.argsort(), ids, tuple(zip(firsts, longest, strict=True)))
+
+    def pieces(self) -> list[tuple[Tensor, Tensor]]:
+        """Items and lengths of each group, without padding beyond its longest row."""
+        return [
+            (self.items[begin:end, :longest], self.lengths[begin:end])
+            for (begin, longest), (end, _) in pairwise(self.groups)
+        ]
+
+
+@dataclass(frozen=True)
+class ContrastBatch:
+    """Windows for the next-item loss, and what is contrasted beside it.
+
+    Attributes:
+        windows: Of this process.
+        views: Of this process; ``None`` where no term needs them.
     """
 
     windows: SequenceBatch
-    items: Tensor
-    lengths: Tensor
+    views: Views | None
 
 
 class Prefixes:
@@ -46,13 +90,25 @@ class Prefixes:
         is_target = (place > begin) & (place < end)
         self.items, self.max_length = torch.from_numpy(data.items), max_length
         self.ends, self.begins = place[is_target], begin[is_target]
+        self._users = torch.arange(data.num_users).repeat_interleave(torch.from_numpy(data.lengths))
 
     def __len__(self) -> int:
         return len(self.ends)
 
     def draw(self, rows: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Prefixes drawn uniformly from all: items ``(rows, L)`` and lengths."""
-        chosen = torch.randint(len(self), (rows,), generator=rng)
+        return self.take(torch.randint(len(self), (rows,), generator=rng))
+
+    def users(self, chosen: Tensor) -> Tensor:
+        """Whose prefixes these are."""
+        return self._users[self.ends[chosen]]
+
+    def targets(self, chosen: Tensor) -> Tensor:
+        """The items that came next."""
+        return self.items[self.ends[chosen]]
+
+    def take(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Prefixes by number: items ``(rows, L)`` and lengths ``(rows,)``."""
         end, begin = self.ends[chosen], self.begins[chosen]
         lengths = (end - begin).clamp(max=self.max_length)
         position = torch.arange(int(lengths.max()))
@@ -74,25 +130,29 @@ class ContrastBatches:
 
     def __init__(self, config: MCLRecConfig, split: LeaveOneOut, runtime: Runtime) -> None:
         self._windows = WindowBatches.of(config, split, runtime)
-        self._prefixes = Prefixes(split, config.max_length)
+        self._prefixes = Prefixes(split, config.max_length) if config.uses_views else None
         self._contrast, self._seed, self._runtime = config.contrast, config.seed, runtime
         self.steps_per_epoch = self._windows.steps_per_epoch
 
     def batch(self, step: int) -> ContrastBatch:
         """The batch of a global step, in host memory."""
+        windows = self._windows.batch(step)
+        return ContrastBatch(windows, None if self._prefixes is None else self._views(self._prefixes, step))
+
+    def _views(self, prefixes: Prefixes, step: int) -> Views:
         c = self._contrast
-        items, lengths = self._prefixes.draw(c.rows, generator(self._seed, "rows", step))
+        chosen = torch.randint(len(prefixes), (c.rows,), generator=generator(self._seed, "rows", step))
         views = two_views(
-            items,
-            lengths,
+            *prefixes.take(chosen),
             generator(self._seed, "augment", step),
             crop_ratio=c.crop_ratio,
             mask_ratio=c.mask_ratio,
             reorder_ratio=c.reorder_ratio,
         )
+        ids = {"same_user": prefixes.users, "same_target": prefixes.targets}.get(c.false_negatives)
         own = slice(self._runtime.rank, None, self._runtime.world_size)
-        return ContrastBatch(
-            self._windows.batch(step),
+        return Views.of(
             torch.cat([view[own] for view, _ in views]),
             torch.cat([length[own] for _, length in views]),
+            None if ids is None else ids(chosen[own]),
         )

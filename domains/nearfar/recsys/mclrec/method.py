@@ -1,81 +1,179 @@
-r"""MCLRec as a method: next-item loss plus the contrast of two augmented views of histories.
+r"""MCLRec as a method: next-item loss, contrast of augmented histories, and augmenters that learn what to contrast.
 
-.. math:: L = L_{rec} + \lambda L_{cl1}
+.. math::
+    L_0 = L_{rec} + \lambda L_{cl1} + \beta (L_{cl2} + \rho R), \qquad L_1 = L_{cl2} + \rho R
 
-Differs from the official code: the next-item loss is position-parallel over whole windows (equal to its
-one row per prefix), while the contrast is taken over ``contrast.rows`` prefixes drawn uniformly from all
-training prefixes, the law by which the official batches are drawn. Its learnable augmenters (L_cl2 and
-the regulariser R) are not part of this module yet.
+The encoder descends L_0 with the augmenters held fixed, the augmenters descend L_1 with the encoder held fixed
+(:class:`nearfar.recsys.mclrec.config.MCLRecConfig` says in which order). Nothing is differentiated twice: the paper's "meta-optimisation"
+is this alternation.
+
+Differs from the official code: the next-item loss is position-parallel over whole windows (equal to its one row per
+prefix), while the contrast is taken over ``contrast.rows`` prefixes drawn uniformly from all training prefixes, the law
+by which the official batches are drawn; augmenters are trained on encodings without gradient, which gives them the same update;
+they are part of the checkpoint; and by default the encoder moves once a batch instead of twice.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
-from nearfar.objectives import contrast
-from nearfar.recsys.mclrec.batches import ContrastBatch, ContrastBatches
+from nearfar.config import OptimConfig
+from nearfar.recsys.mclrec.augmenters import Augmenters
+from nearfar.recsys.mclrec.batches import ContrastBatch, ContrastBatches, Views
 from nearfar.recsys.mclrec.config import MCLRecConfig
+from nearfar.recsys.mclrec.losses import data_contrast, model_contrast, regulariser, spread
 from nearfar.recsys.sasrec.encoder import SASRecEncoder
 from nearfar.recsys.sasrec.method import SASRec
 from nearfar.recsys.split import LeaveOneOut
+from nearfar.recsys.windows import SequenceBatch
 from nearfar.runtime import Runtime
-from nearfar.training import BatchSource, StepContext, StepOutput, chunked_backward
+from nearfar.training import BatchSource, StepContext, StepOutput, Update, chunked_backward
+from nearfar.training.gradient import scale_gradient
+from nearfar.training.optim import build_optimizer
+
+Terms = dict[str, Tensor]
 
 
 class MCLRec(SASRec):
-    """SASRec regularised by contrast between augmented histories.
+    """SASRec regularised by contrast between data views and learnt model views of histories.
 
     Args:
         config: Sizes, dropout and the contrast.
         split: Training histories; fixes the number of items.
+
+    Attributes:
+        augmenters: Not needed after training.
     """
 
     memory_settings: ClassVar[tuple[str, ...]] = (*SASRec.memory_settings, "contrast.rows")
 
     def __init__(self, config: MCLRecConfig, split: LeaveOneOut) -> None:
         super().__init__(config, split)
-        self.contrast = config.contrast
+        self.config = config
+        a = config.augmenters
+        self.augmenters = Augmenters(config.dim, a.kind, shared=a.shared, seed=config.seed)
 
     @staticmethod
     def batches(config: MCLRecConfig, split: LeaveOneOut, runtime: Runtime) -> BatchSource:  # type: ignore[override]
-        """Windows of the training histories, and prefixes to contrast."""
+        """Windows of the training histories, and views of prefixes."""
         return ContrastBatches(config, split, runtime)
 
-    def step(self, batch: ContrastBatch, ctx: StepContext) -> StepOutput:  # type: ignore[override]
-        """Next-item loss of the windows plus the contrast of the views."""
-        rec = self.recommendation_loss(batch.windows, ctx)
-        weight = self.contrast.weight
-        if weight == 0:
-            return StepOutput(rec, {"rec": rec}, descended=ctx.chunks > 1)
-        if ctx.chunks == 1:
-            cl1 = self.view_contrast(self.encoder.last(batch.items, batch.lengths), ctx)
-            return StepOutput(rec + weight * cl1, {"rec": rec, "cl1": cl1})
-        rows = -(-len(batch.items) // ctx.chunks)
-        weighted = chunked_backward(
-            _LastState(self.encoder),
-            (batch.items, batch.lengths),
-            lambda views: weight * self.view_contrast(views, ctx),
-            rows,
-        )
-        return StepOutput(rec + weighted, {"rec": rec, "cl1": weighted / weight}, descended=True)
+    def optimizers(self, config: OptimConfig) -> dict[str, torch.optim.Optimizer]:
+        """``main`` over the encoder, and ``augmenters``; one for both where they move at once.
 
-    def view_contrast(self, views: Tensor, ctx: StepContext) -> Tensor:
-        """Contrast of both views of the histories of all processes.
-
-        Args:
-            views: States of this process's first views, then of the second, shape ``(2 B, d)``.
-            ctx: Of the step.
+        Adam treats every parameter on its own, so one optimiser over both equals two.
         """
-        c = self.contrast
-        return contrast(
-            views,
-            positives=("paired", len(views) // 2),
-            temperature=c.temperature,
-            similarity=c.similarity,
-            group=ctx.runtime.group,
+        encoder, augmenters = list(self.encoder.parameters()), list(self.augmenters.parameters())
+        if not self.config.learns_augmenters:
+            return {"main": build_optimizer(encoder, config)}
+        if self.config.schedule in ("simultaneous", "joint"):
+            return {"main": build_optimizer([*encoder, *augmenters], config)}
+        return {"main": build_optimizer(encoder, config), "augmenters": build_optimizer(augmenters, config)}
+
+    def updates(self, step: int) -> Sequence[Update]:  # noqa: ARG002
+        """Who moves in which order; by ``schedule``."""
+        encoder = Update("main", self.step)
+        augmenters = Update("augmenters", self.augmenter_step, "augmenters_")
+        again = Update("main", self.step, "again_")
+        if self.config.schedule == "official":  # its encoder moves twice, with or without augmenters
+            return (encoder, augmenters, again) if self.config.learns_augmenters else (encoder, again)
+        if self.config.schedule == "paper" and self.config.learns_augmenters:
+            return (encoder, augmenters)
+        return (encoder,)
+
+    def step(self, batch: ContrastBatch, ctx: StepContext) -> StepOutput:  # type: ignore[override]
+        """The encoder's loss L_0; with schedule ``simultaneous`` the augmenters' gradient comes along."""
+        if self.config.contrast.objective == "spread" and self.config.contrast.weight > 0:
+            return self._spread_step(batch.windows, ctx)
+        rec = self.recommendation_loss(batch.windows, ctx)
+        if batch.views is None:
+            return StepOutput(rec, {"rec": rec}, descended=ctx.chunks > 1)
+        views, terms = batch.views, {"rec": rec}
+        if ctx.chunks == 1:
+            loss = rec + self._contrastive(self.encode(views), views.ids, ctx, terms)
+            return StepOutput(loss, terms)
+        contrastive = chunked_backward(
+            _LastState(self.encoder),
+            (views.items, views.lengths),
+            lambda h: self._contrastive(h[views.order], views.ids, ctx, terms),
+            -(-len(views.items) // ctx.chunks),
         )
+        return StepOutput(rec + contrastive, terms, descended=True)
+
+    def augmenter_step(self, batch: ContrastBatch, ctx: StepContext) -> StepOutput:
+        """The augmenters' loss L_1; user vectors are constants to it.
+
+        The paper gives R the weight it has in L_0, its code that relative to L_cl2.
+        """
+        assert batch.views is not None
+        with torch.no_grad():
+            h = self.encode(batch.views)
+        a = self.config.augmenters
+        weight = a.regulariser_weight * (a.weight if self.config.schedule == "paper" else 1.0)
+        cl2, reg = self._of_augmenters(h, batch.views.ids, ctx)
+        return StepOutput(cl2 + weight * reg, {"cl2": cl2, "reg": reg})
+
+    def encode(self, views: Views) -> Tensor:
+        """User vectors of first views, then of second views, shape ``(2 B, d)``."""
+        return torch.cat([self.encoder.last(*piece) for piece in views.pieces()])[views.order]
+
+    def _contrastive(self, h: Tensor, ids: Tensor | None, ctx: StepContext, terms: Terms) -> Tensor:
+        """Weighted contrastive terms of L_0; adds them unweighted to ``terms``."""
+        c, a = self.config.contrast, self.config.augmenters
+        loss = h.new_zeros(())
+        terms["norm"] = h.detach().norm(dim=-1).mean()
+        if c.weight > 0:
+            cl1 = data_contrast(
+                h, temperature=c.temperature, similarity=c.similarity, ids=ids, group=ctx.runtime.group
+            )
+            terms["cl1"] = cl1.detach()
+            loss = loss + c.weight * cl1
+        if a.weight > 0:
+            both = self.config.learns_augmenters and self.config.schedule == "simultaneous"
+            # One evaluation, two losses: a gradient of weight 1 for the augmenters, of weight beta for the encoder.
+            cl2, reg = self._of_augmenters(scale_gradient(h, a.weight) if both else h, ids, ctx)
+            terms["cl2"], terms["reg"] = cl2.detach(), reg.detach()
+            own = cl2 + a.regulariser_weight * reg
+            loss = loss + (own - (1 - a.weight) * own.detach() if both else a.weight * own)
+        return loss
+
+    def _of_augmenters(self, h: Tensor, ids: Tensor | None, ctx: StepContext) -> tuple[Tensor, Tensor]:
+        """L_cl2 and R."""
+        z, group = self.augmenters(h), ctx.runtime.group
+        reg = regulariser(
+            h,
+            z,
+            form=self.config.augmenters.regulariser,
+            temperature=self.config.contrast.temperature,
+            ids=ids,
+            group=group,
+        )
+        return model_contrast(h, z, ids=ids, group=group), reg
+
+    def _spread_step(self, windows: SequenceBatch, ctx: StepContext) -> StepOutput:
+        """Next-item loss, and the spread of some of the same states: no views, no second encoding.
+
+        Several processes each choose from their own states.
+        """
+        terms: Terms = {}
+
+        def loss_of(padded: Tensor) -> Tensor:
+            states = padded.flatten(0, 1).index_select(0, windows.places)
+            rec = self.mean_loss(states, windows, ctx)
+            rows = -(-self.config.contrast.rows // ctx.runtime.world_size)
+            chosen = torch.randperm(len(states), generator=ctx.rng("spread", ctx.runtime.rank))[:rows]
+            apart = spread(states.index_select(0, chosen.to(states.device)), ctx.runtime.group)
+            terms.update(rec=rec.detach(), spread=apart.detach())
+            return rec + self.config.contrast.weight * apart
+
+        if ctx.chunks == 1:
+            return StepOutput(loss_of(self.encoder(windows.items)), terms)
+        size = -(-len(windows.items) // ctx.chunks)
+        return StepOutput(chunked_backward(self.encoder, windows.items, loss_of, size), terms, descended=True)
 
 
 class _LastState(nn.Module):

@@ -16,16 +16,15 @@ from nearfar.recsys.split import LeaveOneOut
 from nearfar.recsys.windows import SequenceBatch
 
 
-def scored_states(encoder: SASRecEncoder, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-    """States before the scored targets of a batch, ``(T, d)``, and those targets as classes from 0, ``(T,)``."""
-    states = encoder(batch.items).flatten(0, 1).index_select(0, batch.places)
-    return states, batch.targets.flatten().index_select(0, batch.places) - 1
+def scored_states(encoder: SASRecEncoder, batch: SequenceBatch) -> Tensor:
+    """States before the scored targets of a batch, shape ``(T, d)``."""
+    return encoder(batch.items).flatten(0, 1).index_select(0, batch.places)
 
 
 def next_item_loss(encoder: SASRecEncoder, batch: SequenceBatch) -> Tensor:
     """Cross-entropy summed over the scored targets of a batch, softmax over all items."""
-    states, targets = scored_states(encoder, batch)
-    return linear_cross_entropy(states, encoder.item.weight[1:], targets, reduction="sum")
+    states = scored_states(encoder, batch)
+    return linear_cross_entropy(states, encoder.item.weight[1:], batch.classes, reduction="sum")
 
 
 class NextItemLoss(nn.Module):
@@ -66,7 +65,9 @@ class NextItemLoss(nn.Module):
         drawn = torch.searchsorted(steps, torch.rand(count, generator=rng, dtype=torch.float64) * steps[-1])
         return drawn.clamp(max=len(steps) - 1).to(device)
 
-    def forward(self, encoder: SASRecEncoder, states: Tensor, targets: Tensor, draws: Tensor | None) -> Tensor:
+    def forward(
+        self, encoder: SASRecEncoder, states: Tensor, targets: Tensor, draws: Tensor | None
+    ) -> Tensor:
         """Summed over rows.
 
         Args:

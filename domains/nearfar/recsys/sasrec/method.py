@@ -79,22 +79,31 @@ class SASRec(Method):
             batch: Windows of this process.
             ctx: Of the step.
         """
+        if ctx.chunks == 1:
+            return self.mean_loss(scored_states(self.encoder, batch), batch, ctx)
+        # A sum over windows: the gradients of the chunks add up to those of the whole.
+        losses = []
+        for chunk in batch.chunks(ctx.chunks):
+            loss = self.mean_loss(scored_states(self.encoder, chunk), chunk, ctx)
+            with torch.autocast(loss.device.type, enabled=False):
+                loss.backward()
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
+
+    def mean_loss(self, states: Tensor, batch: SequenceBatch, ctx: StepContext) -> Tensor:
+        """Share of some states in the mean cross-entropy.
+
+        Args:
+            states: Before the scored targets of ``batch``, shape ``(T, d)``.
+            batch: Windows, all or some of this process's.
+            ctx: Of the step.
+        """
         draws = None
         if self.next_item_loss.config.negatives is not None:
             draws = self.next_item_loss.draw(ctx.rng("negatives"))
         # Gradients are averaged over processes, so each one scales its sum by how many they are.
         scale = ctx.runtime.world_size / batch.num_targets
-        if ctx.chunks == 1:
-            return self.next_item_loss(self.encoder, *scored_states(self.encoder, batch), draws) * scale
-        # A sum over windows: the gradients of the chunks add up to those of the whole.
-        losses = []
-        for chunk in batch.chunks(ctx.chunks):
-            states, targets = scored_states(self.encoder, chunk)
-            loss = self.next_item_loss(self.encoder, states, targets, draws) * scale
-            with torch.autocast(loss.device.type, enabled=False):
-                loss.backward()
-            losses.append(loss.detach())
-        return torch.stack(losses).sum()
+        return self.next_item_loss(self.encoder, states, batch.classes, draws) * scale
 
     def after_step(self, ctx: StepContext) -> None:
         """Move the average, faster at first: it should not remember the initial weights."""
