@@ -42,6 +42,9 @@ PACKAGES: dict[str, OptionalPackage] = {
         _extra("matplotlib", "matplotlib", "track", "plots"),
         _extra("filelock", "filelock", "track", "serialised first touch of the tracking store"),
         _extra("optuna", "optuna", "tune", "hyper-parameter search"),
+        _extra("onnx", "onnx", "onnx", "exported models as ONNX"),
+        _extra("onnxscript", "onnxscript", "onnx", "writing ONNX"),
+        _extra("onnxruntime", "onnxruntime", "onnx", "running ONNX"),
         OptionalPackage("pyarrow", "pyarrow", "reading Parquet files", "pip install pyarrow"),
         OptionalPackage("triton", "triton", "the fused CUDA kernels of the contrast", "pip install triton"),
         OptionalPackage(

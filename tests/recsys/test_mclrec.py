@@ -97,7 +97,7 @@ def test_each_step_moves_its_own_parameters_only(split: LeaveOneOut, cpu: Runtim
         (again, method.encoder, method.augmenters),
     ):
         before, kept = weights(moves), weights(stays)
-        method.updates = lambda step, update=update: (update,)  # type: ignore[assignment,misc]  # noqa: ARG005
+        method.updates = lambda step, update=update: (update,)  # type: ignore[assignment,misc]
         moved(method, batch, ctx)
         assert not same(weights(moves), before)
         assert same(weights(stays), kept)

@@ -17,10 +17,10 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from nearfar.objectives.checks import check_choice, check_features
 from nearfar.objectives.gemm import fast_gemm
+from nearfar.objectives.tiled import once_differentiable
 
 LogitDtype: TypeAlias = Literal["float32", "auto"]
 
@@ -70,7 +70,8 @@ def linear_cross_entropy(
     check_choice("logit_dtype", logit_dtype, get_args(LogitDtype))
     if states.dim() != 2 or weight.dim() != 2 or len(weight) == 0:
         raise ValueError(
-            f"states, weight: (N, d) and (C, d) with C > 0 expected, got {tuple(states.shape)} and {tuple(weight.shape)}"
+            f"states, weight: (N, d) and (C, d) with C > 0 expected, got {tuple(states.shape)} and "
+            f"{tuple(weight.shape)}"
         )
     if targets.shape != states.shape[:1] or targets.dtype != torch.int64:
         raise ValueError(
@@ -167,11 +168,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if smoothing:
                 grad_weight.sub_(states.sum(0), alpha=smoothing / len(weight))
             grad_weight.mul_(scale)
-        ctx.save_for_backward(grad_states, grad_weight)
+        ctx.save_for_backward(states, weight, grad_states, grad_weight)
         return loss
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        of_states, of_weight = (g if g is None else g * grad for g in ctx.saved_tensors)
+        states, weight, *gradients = ctx.saved_tensors
+        with torch.no_grad():
+            scaled = [g if g is None else g * grad for g in gradients]
+        of_states, of_weight = (
+            g if g is None else once_differentiable(g, states, weight, grad) for g in scaled
+        )
         return of_states, of_weight, None, None, None, None, None

@@ -1,7 +1,7 @@
 """Dropout whose masks are cheap on a CPU.
 
-``torch.nn.functional.dropout`` draws one float64 for every element there, an eighth of a training step of a small transformer.
-One 64-bit draw decides about eight elements here, by comparing its bytes with a threshold.
+``torch.nn.functional.dropout`` draws one float64 for every element there, an eighth of a training step of a small
+transformer. One 64-bit draw decides about eight elements here, by comparing its bytes with a threshold.
 """
 
 from __future__ import annotations

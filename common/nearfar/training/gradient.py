@@ -11,8 +11,8 @@ from torch import Tensor
 def scale_gradient(x: Tensor, factor: float) -> Tensor:
     """``x`` itself; its gradient is multiplied by ``factor``.
 
-    Lets one evaluation of a loss serve two parts of a model with different weights. A negative factor is gradient reversal
-    (Ganin and Lempitsky, ICML 2015).
+    Lets one evaluation of a loss serve two parts of a model with different weights. A negative factor is gradient
+    reversal (Ganin and Lempitsky, ICML 2015).
 
     Args:
         x: Any tensor.

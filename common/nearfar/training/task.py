@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nearfar.config import RunConfig
+from nearfar.errors import ConfigError
 from nearfar.runtime import Runtime
 from nearfar.training.method import BatchSource, Method
 
@@ -116,6 +117,19 @@ class Task(ABC):
     @abstractmethod
     def export(self, method: Method, folder: Path) -> None:
         """Write the trained model into an empty folder, in a form that loads without pickle."""
+
+    def export_graphs(self, method: Method, folder: Path, kind: str) -> None:  # noqa: ARG002 - domains override
+        """Write the trained model into a new folder as graphs that run without nearfar.
+
+        Args:
+            method: Trained.
+            folder: New or empty.
+            kind: ``torch`` (``torch.export``) or ``onnx``.
+
+        Raises:
+            ConfigError: If the domain or the method has no such export.
+        """
+        raise ConfigError(f"format: {self.domain} has no export as {kind}; take safetensors")
 
     def log_model(self, folder: Path) -> Mapping[str, Any] | None:  # noqa: ARG002 - domains override
         """How the exported folder becomes an MLflow model; ``None`` stores none.

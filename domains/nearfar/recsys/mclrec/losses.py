@@ -14,9 +14,9 @@ positives p and hardest negatives m of each row, and negatives n,
     R_{batch} = \overline{p} - \overline{n} + |\min_i p_i - \max_i m_i|, \qquad
     R_{row} = \overline{p_i + |p_i - m_i|} - \overline{n}
 
-``batch`` is what the paper prints (over one pair of views), ``row`` what its code computes (over all three pairs of L_cl2).
-The four products of L_con go through the core in one call; they make up the 4B x 4B Gram matrix of all views, which is not stored.
-The mean of all negatives needs no product of pairs at all.
+``batch`` is what the paper prints (over one pair of views), ``row`` what its code computes (over all three pairs of
+L_cl2). The products of L_cl2 go through the core in one call; with those of L_cl1 they are as many as the 4B x 4B Gram
+matrix of all views has, which is not stored. The mean of all negatives needs no product of pairs at all.
 """
 
 from __future__ import annotations

@@ -3,14 +3,13 @@ r"""MCLRec as a method: next-item loss, contrast of augmented histories, and aug
 .. math::
     L_0 = L_{rec} + \lambda L_{cl1} + \beta (L_{cl2} + \rho R), \qquad L_1 = L_{cl2} + \rho R
 
-The encoder descends L_0 with the augmenters held fixed, the augmenters descend L_1 with the encoder held fixed
-(:class:`nearfar.recsys.mclrec.config.MCLRecConfig` says in which order). Nothing is differentiated twice: the paper's "meta-optimisation"
-is this alternation.
+The encoder descends L_0 with the augmenters held fixed, the augmenters descend L_1 with the encoder held fixed;
+``schedule`` says in which order. Nothing is differentiated twice: the paper's "meta-optimisation" is this alternation.
 
 Differs from the official code: the next-item loss is position-parallel over whole windows (equal to its one row per
 prefix), while the contrast is taken over ``contrast.rows`` prefixes drawn uniformly from all training prefixes, the law
-by which the official batches are drawn; augmenters are trained on encodings without gradient, which gives them the same update;
-they are part of the checkpoint; and by default the encoder moves once a batch instead of twice.
+by which the official batches are drawn; augmenters are trained on encodings without gradient, which gives them the same
+update; they are part of the checkpoint; and by default the encoder moves once a batch instead of twice.
 """
 
 from __future__ import annotations
