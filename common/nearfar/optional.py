@@ -33,6 +33,7 @@ PACKAGES: dict[str, OptionalPackage] = {
     package.module: package
     for package in (
         _extra("pandas", "pandas", "recsys", "data frames in and out of the recommender"),
+        _extra("usearch", "usearch", "ann", "approximate nearest items in large catalogues"),
         _extra("scipy", "scipy", "recsys", "sparse matrices"),
         _extra("sklearn", "scikit-learn", "calibration", "probes, neighbours and estimator conventions"),
         _extra("torch_geometric", "torch-geometric", "graph", "graph data and encoders"),

@@ -42,7 +42,7 @@ def slow_contrast(a: Tensor, b: Tensor, ids: Tensor | None = None) -> float:
         dots = [sum(x * y for x, y in zip(anchor, other, strict=True)) for other in c]
         counted = [j for j in range(2 * size) if j == partner or names[j % size] != names[i % size]]
         losses.append(math.log(sum(math.exp(dots[j]) for j in counted)) - dots[partner])
-    return sum(losses) / len(losses)
+    return math.fsum(losses) / len(losses)
 
 
 def clamped(a: Tensor, b: Tensor, form: str, ids: Tensor | None = None) -> Tensor:
@@ -85,7 +85,8 @@ def test_all_terms_come_from_the_gram_matrix_of_all_views() -> None:
         agreement = torch.linalg.vecdot(*(x.view(4, size, -1)[[a, b]]))
         forth = torch.logaddexp(lse[a, :, a], lse[a, :, b]) - agreement
         back = torch.logaddexp(lse[b, :, b], lse[b, :, a]) - agreement
-        return (forth.mean() + back.mean()) / 2
+        both: Tensor = forth.mean() + back.mean()
+        return both / 2
 
     torch.testing.assert_close(data_contrast(h), pair(0, 1), atol=1e-12, rtol=0)
     torch.testing.assert_close(model_contrast(h, z), pair(2, 3) + pair(0, 3) + pair(1, 2), atol=1e-12, rtol=0)
@@ -170,15 +171,16 @@ def test_spread_is_a_mean_log_sum_exp() -> None:
 
 def test_augmenters_have_unit_rows_and_the_published_shape() -> None:
     augmenter = Augmenter(64)
-    assert [tuple(layer.weight.shape) for layer in augmenter.layers] == [(32, 64), (16, 32), (64, 16)]  # type: ignore[union-attr]
-    for layer in augmenter.layers:
-        bound = layer.in_features**-0.5  # type: ignore[operator]
+    layers = [augmenter.first, augmenter.second, augmenter.third]
+    assert [tuple(layer.weight.shape) for layer in layers] == [(32, 64), (16, 32), (64, 16)]
+    for layer in layers:
+        bound = layer.in_features**-0.5
         for parameter in layer.parameters():
             assert bound * 0.7 < parameter.abs().max() <= bound
     z = augmenter(torch.randn(9, 64, generator=torch.Generator().manual_seed(0)))
     torch.testing.assert_close(z.norm(dim=-1), torch.ones(9))
-    for layer in augmenter.layers:
-        torch.nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    for layer in layers:
+        torch.nn.init.zeros_(layer.bias)
     zero = torch.zeros(2, 64, requires_grad=True)
     augmenter(zero).sum().backward()
     assert zero.grad is not None

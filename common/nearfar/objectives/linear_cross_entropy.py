@@ -108,10 +108,11 @@ def multiplies_bfloat16(device: torch.device) -> bool:
         device: Where the operands are.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    probes = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return any(probe is not None and probe() for probe in probes)
 
 
 def _rows(classes: int, device: torch.device) -> int:
@@ -160,7 +161,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         mean_class = weight.mean(0) if smoothing else None
         chosen = F.embedding(targets, weight)
         goal = chosen if mean_class is None else torch.lerp(chosen, mean_class, smoothing)
-        loss = (lse.sum() - torch.linalg.vecdot(states, goal).sum()) * scale
+        loss: Tensor = (lse.sum() - torch.linalg.vecdot(states, goal).sum()) * scale
         if grad_states is not None:
             grad_states.sub_(goal).mul_(scale)
         if grad_weight is not None:

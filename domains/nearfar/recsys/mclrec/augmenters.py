@@ -32,18 +32,16 @@ class Augmenter(nn.Module):
         super().__init__()
         rng = generator(0, "augmenter") if rng is None else rng
         with isolated_rng():
-            self.layers = nn.ModuleList(
-                nn.Linear(a, b) for a, b in ((dim, dim // 2), (dim // 2, dim // 4), (dim // 4, dim))
-            )
-        for layer in self.layers:
+            self.first, self.second = nn.Linear(dim, dim // 2), nn.Linear(dim // 2, dim // 4)
+            self.third = nn.Linear(dim // 4, dim)
+        for layer in (self.first, self.second, self.third):
             bound = layer.in_features**-0.5  # of weights (Kaiming, a = sqrt 5) and biases alike
             for parameter in layer.parameters():
                 nn.init.uniform_(parameter, -bound, bound, generator=rng)
 
     def forward(self, h: Tensor) -> Tensor:
         """Unit rows from rows ``(B, d)``."""
-        first, second, third = self.layers
-        return F.normalize(third(F.gelu(second(F.gelu(first(h))))), dim=-1, eps=EPS)
+        return F.normalize(self.third(F.gelu(self.second(F.gelu(self.first(h))))), dim=-1, eps=EPS)
 
 
 class Augmenters(nn.Module):

@@ -88,7 +88,8 @@ def model_contrast(
         "on_empty": "zero",
     }
     if group is None:  # three problems of one size: their mean times three is the sum of their means
-        return 3 * contrast(pairs, **options)
+        together: Tensor = 3 * contrast(pairs, **options)
+        return together
     return torch.stack([contrast(pair, group=group, **options) for pair in pairs]).sum()
 
 

@@ -16,7 +16,8 @@ from nearfar.recsys.windows import SequenceBatch
 
 def scored_states(encoder: SASRecEncoder, batch: SequenceBatch) -> Tensor:
     """States before the scored targets of a batch, shape ``(T, d)``."""
-    return encoder(batch.items).flatten(0, 1).index_select(0, batch.places)
+    states: Tensor = encoder(batch.items)
+    return states.flatten(0, 1).index_select(0, batch.places)
 
 
 def next_item_loss(encoder: SASRecEncoder, batch: SequenceBatch) -> Tensor:

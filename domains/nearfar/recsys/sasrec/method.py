@@ -55,7 +55,8 @@ class SASRec(Method):
         """What is evaluated and kept: the encoder, or the average of its weights."""
         if self.average is None:
             return self.encoder
-        averaged: SASRecEncoder = self.average.module
+        averaged = self.average.module
+        assert isinstance(averaged, SASRecEncoder)
         return averaged
 
     @staticmethod
@@ -103,7 +104,8 @@ class SASRec(Method):
             draws = self.next_item_loss.draw(ctx.rng("negatives"))
         # Gradients are averaged over processes, so each one scales its sum by how many they are.
         scale = ctx.runtime.world_size / batch.num_targets
-        return self.next_item_loss(self.encoder, states, batch.classes, draws) * scale
+        total: Tensor = self.next_item_loss(self.encoder, states, batch.classes, draws)
+        return total * scale
 
     def after_step(self, ctx: StepContext) -> None:
         """Move the average, faster at first: it should not remember the initial weights."""
