@@ -120,6 +120,14 @@ def test_a_search_that_finds_nothing_better(words: Words, space: Path) -> None:
     assert outcome.metrics["test/ndcg_at_10_n"] == 2
 
 
+def test_a_search_without_final_runs(words: Words, space: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["tune", "recsys.sasrec", *words, "--space", str(space), "--trials", "1", "--trial-seeds", "1"]
+    assert run([*command, "--seeds", "0", "-q"]) == 0
+    printed = capsys.readouterr().out
+    assert "best on validation" in printed
+    assert "without the search" not in printed
+
+
 def test_diverged_and_pruned_trials_are_no_failures(
     words: Words, space: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

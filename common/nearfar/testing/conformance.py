@@ -206,7 +206,8 @@ def gradients_are_those_of_the_loss(subject: Subject) -> None:
     for update in method.updates(0):
         method.zero_grad(set_to_none=True)
         update.compute(batch, subject.context()).loss.backward()
-        moved = [p for p in method.parameters() if p.grad is not None]
+        named = method.named_parameters()
+        moved = [p for name, p in named if p.grad is not None and name.startswith(update.follows)]
         for _ in range(3):
             ways = [torch.randn(p.shape, generator=rng, dtype=p.dtype) * (p.grad != 0) for p in moved]
             slope = sum(

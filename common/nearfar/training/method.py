@@ -58,11 +58,19 @@ class Update:
 
     While it runs, only the parameters of that optimiser require gradients; the loss may flow *through*
     the others, which are constants to it.
+
+    Attributes:
+        optimizer: Its name.
+        compute: The loss of a batch.
+        prefix: In front of the names of its terms in the log.
+        follows: The parameters whose names begin with this descend the loss that is returned; others that the optimiser
+            moves descend one of their own, whose gradient comes along.
     """
 
     optimizer: str
     compute: Callable[[Any, StepContext], StepOutput]
-    prefix: str = ""  # in front of the names of its terms in the log
+    prefix: str = ""
+    follows: str = ""
 
 
 class BatchSource(Protocol):

@@ -188,9 +188,9 @@ def print_search(outcome: TuneOutcome, output: Console) -> None:
     rows = tuple(
         (name, _spread(outcome.metrics, name), _spread(outcome.default_metrics, name)) for name in names
     )
-    _print(
-        Sheet("test, seeds that no trial has used", ("metric", "found", "without the search"), rows), output
-    )
+    if rows:
+        heading = ("metric", "found", "without the search")
+        _print(Sheet("test, seeds that no trial has used", heading, rows), output)
 
 
 def _spread(metrics: Mapping[str, float], name: str) -> str:

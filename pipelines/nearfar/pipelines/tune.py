@@ -66,7 +66,7 @@ class Search:
         storage: Where it is kept; ``None`` for a journal below ``mlruns/optuna``.
         trials: Trials wanted.
         trial_seeds: Seeds of each trial.
-        seeds: Seeds of the final runs.
+        seeds: Seeds of the final runs; 0 for none.
         workers: Processes.
         quiet: No progress output.
     """
@@ -137,7 +137,7 @@ def tune(
         config_file: YAML settings below the overrides.
         trials: Trials wanted, in all processes and machines together.
         trial_seeds: Seeds of each trial.
-        seeds: Seeds of the final runs on test, none of them used by a trial.
+        seeds: Seeds of the final runs on test, none of them used by a trial; 0 ends with the search.
         workers: Processes here.
         study: Name of the study; by default made of method, data and search space.
         storage: ``postgresql://...`` for several machines; a journal file below ``mlruns/optuna`` by default.
@@ -408,6 +408,8 @@ def _finish(
     words = [setting(key, value) for key, value in best.params.items()]
 
     def measure() -> dict[str, Any]:
+        if search.seeds == 0:
+            return {"metrics": {}, "default_metrics": {}, "runs": []}
         first = f"seed={FINAL_SEEDS + config.seed}"
         jobs = [
             Job(search.method, (*search.overrides, *extra, first), search.config_file, search.seeds)

@@ -75,7 +75,7 @@ class MCLRec(SASRec):
 
     def updates(self, step: int) -> Sequence[Update]:  # noqa: ARG002
         """Who moves in which order; by ``schedule``."""
-        encoder = Update("main", self.step)
+        encoder = Update("main", self.step, follows="encoder." if self._two_losses else "")
         augmenters = Update("augmenters", self.augmenter_step, "augmenters_")
         again = Update("main", self.step, "again_")
         if self.config.schedule == "official":  # its encoder moves twice, with or without augmenters
@@ -116,6 +116,11 @@ class MCLRec(SASRec):
         cl2, reg = self._of_augmenters(h, batch.views.ids, ctx)
         return StepOutput(cl2 + weight * reg, {"cl2": cl2, "reg": reg})
 
+    @property
+    def _two_losses(self) -> bool:
+        """Whether one step moves the encoder by L_0 and the augmenters by L_1."""
+        return self.config.learns_augmenters and self.config.schedule == "simultaneous"
+
     def encode(self, views: Views) -> Tensor:
         """User vectors of first views, then of second views, shape ``(2 B, d)``."""
         return torch.cat([self.encoder.last(*piece) for piece in views.pieces()])[views.order]
@@ -132,7 +137,7 @@ class MCLRec(SASRec):
             terms["cl1"] = cl1.detach()
             loss = loss + c.weight * cl1
         if a.weight > 0:
-            both = self.config.learns_augmenters and self.config.schedule == "simultaneous"
+            both = self._two_losses
             # One evaluation, two losses: a gradient of weight 1 for the augmenters, of weight beta for the encoder.
             cl2, reg = self._of_augmenters(scale_gradient(h, a.weight) if both else h, ids, ctx)
             terms["cl2"], terms["reg"] = cl2.detach(), reg.detach()

@@ -19,7 +19,7 @@ def tune(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with settings.")] = None,
     trials: Annotated[int, typer.Option(min=1, help="Trials, in all processes and machines together.")] = 20,
     trial_seeds: Annotated[int, typer.Option(min=1, help="Seeds of each trial.")] = 3,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of the final runs on test.")] = 5,
+    seeds: Annotated[int, typer.Option(min=0, help="Seeds of the final runs on test; 0 for none.")] = 5,
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
     study: Annotated[
         str | None, typer.Option(help="Name; the same name goes on. Default: of method, data and space.")
