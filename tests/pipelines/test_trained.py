@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from nearfar.errors import CheckpointError, ConfigError
 from nearfar.pipelines.cli import run
@@ -53,6 +56,23 @@ def test_export_gives_the_model_of_the_run(trained: Outcome, tmp_path: Path) -> 
     assert copy.equals(original)
     with pytest.raises(ConfigError, match="is not empty; name a new folder"):
         export(trained.output_dir, tmp_path / "there" / "model")
+
+
+def test_export_as_graphs(
+    trained: Outcome, toy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "graphs"
+    assert run(["export", trained.output_dir, str(folder), "--format", "torch"]) == 0
+    program = torch.export.load(folder / "scores.pt2").module()
+    encoder: Any = load(trained.output_dir, device="cpu").method.scorer
+    scores = program(torch.tensor([[3, 1, 2]]), torch.tensor([2]))
+    assert torch.allclose(scores, encoder.score([np.array([3, 1, 2])]), rtol=0, atol=1e-6)
+    with pytest.raises(ConfigError, match="is not empty; name a new folder"):
+        export(trained.output_dir, folder, form="onnx")
+    floor = train("recsys.popularity", [f"data={toy_file}", "tracking.enabled=false"], quiet=True)
+    assert run(["export", floor.output_dir, str(tmp_path / "none"), "--format", "torch"]) == 2
+    assert "a model of type ItemCounts has no graph; export it as safetensors" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_run_is_found_by_its_id(toy_file: Path, tiny: Words) -> None:

@@ -27,6 +27,9 @@ HEAVY = {
     "kornia",
     "matplotlib",
     "mlflow",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
     "optuna",
     "pandas",
     "pyarrow",
@@ -36,6 +39,7 @@ HEAVY = {
     "torch_geometric",
     "triton",
     "tsai",
+    "usearch",
 }
 # MLflow itself executes the first, so mlflow is loaded before its first line runs; the others are subclasses
 # of RecBole's, imported by register_recbole only.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nearfar.recsys.bootstrap import paired_bootstrap
     from nearfar.recsys.datasets import load_dataset
+    from nearfar.recsys.export import export_graphs
     from nearfar.recsys.interactions import Interactions
     from nearfar.recsys.mclrec import MCLRec, MCLRecConfig
     from nearfar.recsys.popularity import Popularity, PopularityConfig
@@ -29,6 +30,7 @@ _HOME = {
     "RecsysTask": "task",
     "SASRec": "sasrec",
     "SASRecConfig": "sasrec",
+    "export_graphs": "export",
     "leave_one_out": "split",
     "load_dataset": "datasets",
     "paired_bootstrap": "bootstrap",
@@ -48,6 +50,7 @@ __all__ = [
     "RecsysTask",
     "SASRec",
     "SASRecConfig",
+    "export_graphs",
     "leave_one_out",
     "load_dataset",
     "paired_bootstrap",

@@ -14,6 +14,7 @@ from torch import Tensor
 from nearfar.config import RunConfig
 from nearfar.recsys.config import RecsysConfig
 from nearfar.recsys.datasets import load_dataset
+from nearfar.recsys.export import export_graphs
 from nearfar.recsys.ranking import FILTERED, METRICS, evaluate, protocol_metrics, target_ranks
 from nearfar.recsys.ranks import FILE, TestRanks
 from nearfar.recsys.recommender import Recommender
@@ -116,6 +117,10 @@ class RecsysTask(Task):
     def export(self, method: Any, folder: Path) -> None:
         """Write a :class:`Recommender` that knows every user's full history."""
         Recommender.from_method(method, self.dataset).save(folder)
+
+    def export_graphs(self, method: Any, folder: Path, kind: Any) -> None:
+        """Write the graphs of :func:`nearfar.recsys.export.export_graphs`."""
+        export_graphs(Recommender.from_method(method, self.dataset), folder, kind)
 
     def log_model(self, folder: Path) -> Mapping[str, Any] | None:
         """The exported recommender as an MLflow pyfunc model."""

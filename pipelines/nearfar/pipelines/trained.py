@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from nearfar.config import RunConfig, yaml12
-from nearfar.errors import CheckpointError, ConfigError, StorageError
+from nearfar.errors import CheckpointError, ConfigError, NearfarError, StorageError
 from nearfar.pipelines.output import OutputFolder
 from nearfar.pipelines.registry import find
 from nearfar.registry import MethodEntry
@@ -16,7 +17,9 @@ from nearfar.tracking import open_store
 from nearfar.training import CheckpointStore, Method, Task
 from nearfar.training.selection import best_step
 
-__all__ = ["Trained", "evaluate", "export", "load"]
+__all__ = ["ExportFormat", "Trained", "evaluate", "export", "load"]
+
+ExportFormat = Literal["safetensors", "torch", "onnx"]
 
 
 @dataclass(frozen=True)
@@ -94,20 +97,25 @@ def evaluate(
     return {f"{split}/{k}": v for k, v in run.task.evaluate(run.method, split).items()}  # type: ignore[arg-type]
 
 
-def export(target: str, destination: Path, *, uri: str | None = None) -> Path:
-    """Write a trained run's model into a folder of its own: safetensors and JSON, no pickle.
+def export(
+    target: str, destination: Path, *, form: ExportFormat = "safetensors", uri: str | None = None
+) -> Path:
+    """Write a trained run's model into a folder of its own.
 
     Args:
         target: Its output folder, or its MLflow run id.
         destination: A folder that is new or empty.
+        form: ``safetensors``: weights and JSON, read by nearfar, no pickle. ``torch`` and ``onnx``: graphs that run
+            without nearfar.
         uri: Store to look the id up in.
 
     Returns:
         The folder.
 
     Raises:
-        ConfigError: As :func:`load`, or if ``destination`` holds something.
+        ConfigError: As :func:`load`, or if ``destination`` holds something, or the method has no such form.
         CheckpointError: As :func:`load`.
+        MissingDependencyError: If the form needs a package that is not installed.
         StorageError: If it cannot be written; nothing half-written is left.
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
@@ -116,7 +124,12 @@ def export(target: str, destination: Path, *, uri: str | None = None) -> Path:
     existed = destination.exists()
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        run.task.export(run.method, destination)
+        if form == "safetensors":
+            run.task.export(run.method, destination)
+        else:
+            run.task.export_graphs(run.method, destination, form)
+    except NearfarError:
+        raise
     except OSError as error:
         if not existed:
             shutil.rmtree(destination, ignore_errors=True)
