@@ -55,7 +55,7 @@ def sync(place: Path, warn: Callable[[str], None], uri: str | None = None) -> Sy
     created = header(path)
     if created is None:
         raise ConfigError(f"{place} holds no journal of a run ({OUTBOX})")
-    address = uri or _last_uri(path) or created["uri"]
+    address = uri or store_address(path)
     if address is None:
         raise ConfigError(
             f"{place} was not tracked (tracking.enabled=false); --to names a store to send it to"
@@ -78,8 +78,21 @@ def sync(place: Path, warn: Callable[[str], None], uri: str | None = None) -> Sy
     return SyncReport(delivered, courier.left(), courier.run_id, reason)
 
 
+def store_address(place: Path) -> str | None:
+    """Where a run was recorded: the store of the last delivery, which may not be the one the run began with.
+
+    Args:
+        place: Folder of a run, or a journal.
+
+    Returns:
+        Address, ``None`` when there is no journal or it was never sent anywhere.
+    """
+    path = place / OUTBOX if place.is_dir() else place
+    created = header(path)
+    return None if created is None else _last_uri(path) or created["uri"]
+
+
 def _last_uri(path: Path) -> str | None:
-    """The store the last delivery went to, which may not be the one the run began with."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return str(json.loads(path.with_suffix(".sent").read_text(encoding="utf-8"))["uri"])
     return None

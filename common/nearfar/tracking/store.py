@@ -40,6 +40,16 @@ class Store:
         """Whether it is a server, which may be away; a database is there or an error."""
         return self.uri.startswith(_SERVER)
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Alone among the processes that use a local store; a server looks after itself.
+
+        Raises:
+            StorageError: If another process does not let go for two minutes.
+        """
+        with _lock(self.folder):
+            yield
+
     def experiment(self, name: str) -> str:
         """Id of the experiment, created when new; artifacts of a local store go to ``artifacts/<name>``."""
         found = self.client.get_experiment_by_name(name)
@@ -50,7 +60,7 @@ class Store:
         location = None
         if self.folder is not None:
             location = (self.folder / "artifacts" / slug(name)).as_uri()
-        with _lock(self.folder):
+        with self.lock():
             found = self.client.get_experiment_by_name(name)
             if found is not None:
                 return str(found.experiment_id)

@@ -1,22 +1,38 @@
-"""The saved recommender as an MLflow model: histories of raw item ids in, items and scores out."""
+"""The saved recommender as an MLflow model: histories of raw item ids in, items and scores out.
+
+Ids are text on the wire, whatever they are in the data: the item 7 is asked for, and answered, as ``"7"``. A request
+with numbers is refused by MLflow, which checks it against the signature. It does not refuse a null between ids but cuts
+the other ids of that history to one letter (MLflow 3.17): who asks must not send nulls.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nearfar import version as own_version
 from nearfar.optional import require, version
+from nearfar.recsys.saved import read_folder
+from nearfar.recsys.vocabulary import ids_from_json
 
 NAME = "recommender"
+# What loading the model imports, and what `mlflow models serve` runs it in.
+_NEEDS = ("numpy", "pandas", "safetensors", "torch")
+_SERVER = ("fastapi", "uvicorn")
 
 
 def pyfunc_arguments(folder: Path) -> Mapping[str, Any]:
     """``name`` and arguments of ``mlflow.pyfunc.save_model`` for a folder written by ``Recommender.save``.
 
-    The model is stored as code plus that folder; no pickle is involved. Its input column ``history`` is
-    an array of text, so integer ids are given as text.
+    The model is stored as code plus that folder; no pickle is involved. Its input column ``history`` is an array of
+    text, oldest item first; ``k`` and ``exclude_seen`` are parameters.
+
+    Args:
+        folder: The saved recommender.
+
+    Raises:
+        DataError: If it is none.
     """
     models = require("mlflow.models", "storing the model")
     types = require("mlflow.types", "storing the model")
@@ -33,13 +49,22 @@ def pyfunc_arguments(folder: Path) -> Mapping[str, Any]:
         ),
     )
     pandas = require("pandas", "storing the model")
-    known = json.loads((folder / "recommender.json").read_text(encoding="utf-8"))["item_ids"]
-    needs = [f"{name}=={version(name)}" for name in ("nearfar", "pandas", "torch") if version(name)]
+    _, description = read_folder(folder)
+    known = [str(item) for item in ids_from_json(description["item_ids"][:2])]
     return {
         "name": NAME,
         "python_model": str(Path(__file__).with_name("serving_model.py")),
         "artifacts": {"recommender": str(folder)},
         "signature": signature,
-        "input_example": (pandas.DataFrame({"history": [known[:2], known[:1]]}), {"k": 1}),
-        "pip_requirements": needs,
+        "input_example": (pandas.DataFrame({"history": [known, known[:1]]}), {"k": 1}),
+        "pip_requirements": requirements(),
     }
+
+
+def requirements() -> list[str]:
+    """What the model is served with, at the versions it was made with; MLflow adds itself.
+
+    A local label such as ``+cpu`` is left off: no index has it, and the version without it is the same code.
+    """
+    found = {name: version(name) for name in (*_NEEDS, *_SERVER)} | {"nearfar": own_version.get()}
+    return [f"{name}=={exact.partition('+')[0]}" for name, exact in sorted(found.items()) if exact]

@@ -16,6 +16,7 @@ from nearfar.pipelines.commands.evaluate import evaluate
 from nearfar.pipelines.commands.export import export
 from nearfar.pipelines.commands.methods import methods
 from nearfar.pipelines.commands.profile import profile
+from nearfar.pipelines.commands.promote import promote
 from nearfar.pipelines.commands.sync import sync
 from nearfar.pipelines.commands.train import train
 from nearfar.pipelines.commands.tune import tune
@@ -46,7 +47,7 @@ def root(
     """Contrastive self-supervised learning for graphs, time series and recommendation."""
 
 
-for command in (train, tune, evaluate, compare, export, sync, profile, doctor, methods):
+for command in (train, tune, evaluate, compare, export, promote, sync, profile, doctor, methods):
     app.command()(command)
 
 
