@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from nearfar.errors import ConfigError, DataError
 from nearfar.optional import PACKAGES, installed
@@ -46,8 +47,14 @@ SMALL = {
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[type[Any]]:
     ring(tmp_path / "ring")
-    with recbole_session() as model:
-        yield model
+    # Steps of a millisecond: threads that wait for each other take longer than the work.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with recbole_session() as model:
+            yield model
+    finally:
+        torch.set_num_threads(before)
 
 
 def make_config(model: Any = "MCLRec", **settings: Any) -> Any:
@@ -90,7 +97,7 @@ def run_python(program: str, folder: Path) -> str:
         capture_output=True,
         text=True,
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
@@ -255,7 +262,7 @@ def test_conversion_refuses_what_does_not_belong_together(session: type[Any], tm
 
 def test_run_by_name_then_load_in_another_process(tmp_path: Path) -> None:
     ring(tmp_path / "ring")
-    settings = SMALL | {"epochs": 2, "lmd": 0.1}
+    settings = SMALL | {"epochs": 5, "learning_rate": 0.01, "lmd": 0.1}
     begin = """
         from pathlib import Path
         from nearfar.recsys.recbole import recbole_session
@@ -324,3 +331,209 @@ def test_the_stock_trainer_trains_it(session: type[Any]) -> None:
     losses = list(trainer.train_loss_dict.values())
     assert losses[-1] < losses[0]
     assert trainer.evaluate(parts.test)["ndcg@10"] > 0.2
+
+
+SETTINGS = {
+    "hidden_dropout_prob": 0.0,
+    "attn_dropout_prob": 0.0,
+    "lmd": 0.3,
+    "cl_beta": 0.2,
+    "cl_regulariser_weight": 0.4,
+    "cl_temperature": 0.7,
+}
+
+
+def contrast_by_hand(a: Tensor, b: Tensor, ids: Tensor, temperature: float = 1.0) -> Tensor:
+    """L_con over a Gram matrix, one row after the other."""
+    both, ids, size = torch.cat([a, b]), ids.repeat(2), len(a)
+    losses = []
+    for row in range(2 * size):
+        logits = both @ both[row] / temperature
+        partner = (row + size) % (2 * size)
+        among = (ids != ids[row]) | (torch.arange(2 * size) == partner)
+        losses.append(logits[among].logsumexp(0) - logits[partner])
+    return torch.stack(losses).mean()
+
+
+def regulariser_by_hand(a: Tensor, b: Tensor, ids: Tensor, temperature: float) -> Tensor:
+    """R with bounds per row, in the clamped form of the paper."""
+    both, ids, size = torch.cat([a, b]), ids.repeat(2), len(a)
+    lowered, raised, gram = [], [], both @ both.T / temperature
+    for row in range(2 * size):
+        positive = gram[row, (row + size) % (2 * size)]
+        negative = gram[row][ids != ids[row]]
+        low, high = torch.minimum(positive, negative.max()), torch.maximum(positive, negative.max())
+        lowered.append((positive - low).clamp(min=0))
+        raised.append((high - negative).clamp(min=0))
+    return torch.stack(lowered).mean() + torch.cat(raised).mean()
+
+
+def losses_by_hand(model: Any, rows: Any, views: Any) -> dict[str, Tensor]:
+    """Every term without its weight, from rows that are as long as RecBole made them."""
+    s = model.settings
+    states = model.encoder.last(rows["item_id_list"], rows["item_length"])
+    h1, h2 = model.encoder.last(views.items, views.lengths)[views.order].chunk(2)
+    w1, w2 = model.augmenters.networks
+    z1, z2 = w1(h1), w2(h2)
+    ids = torch.arange(len(h1)) if views.ids is None else views.ids
+    pairs = ((z1, z2), (h1, z2), (h2, z1))
+    return {
+        "rec": torch.nn.functional.cross_entropy(
+            states @ model.encoder.item.weight[1:].T, rows["item_id"] - 1
+        ),
+        "cl1": contrast_by_hand(h1, h2, ids, s.cl_temperature),
+        "cl2": torch.stack([contrast_by_hand(*pair, ids) for pair in pairs]).sum(),
+        "reg": torch.stack([regulariser_by_hand(*pair, ids, s.cl_temperature) for pair in pairs]).sum(),
+    }
+
+
+def gradients(loss: Tensor, module: torch.nn.Module) -> list[Tensor]:
+    return list(torch.autograd.grad(loss, list(module.parameters()), retain_graph=True))
+
+
+def close(found: list[Tensor], expected: list[Tensor]) -> bool:
+    return all(torch.allclose(a, b, rtol=1e-8, atol=1e-10) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("false_negatives", ["keep", "same_user", "same_target"])
+@pytest.mark.parametrize("schedule", ["simultaneous", "joint", "paper", "official"])
+def test_losses_and_where_their_gradients_go(session: type[Any], schedule: str, false_negatives: str) -> None:
+    parts = prepare(cl_schedule=schedule, cl_false_negatives=false_negatives, **SETTINGS)
+    model, rows = parts.network.double(), rows_of(parts.train)
+    views = model.draw_views(rows)
+    by_hand = losses_by_hand(model, rows, views)
+    beta, rho = 0.2, 0.4
+    found = model.encoder_losses(rows, views)
+    expected = [by_hand["rec"], 0.3 * by_hand["cl1"], beta * by_hand["cl2"], beta * rho * by_hand["reg"]]
+    assert [part.item() for part in found] == pytest.approx([part.item() for part in expected], rel=1e-9)
+
+    loss, whole = torch.stack(found).sum(), torch.stack(expected).sum()
+    own = by_hand["cl2"] + rho * by_hand["reg"]
+    assert close(gradients(loss, model.encoder), gradients(whole, model.encoder))
+    if schedule == "joint":
+        assert close(gradients(loss, model.augmenters), gradients(whole, model.augmenters))
+    elif schedule == "simultaneous":
+        assert close(gradients(loss, model.augmenters), gradients(own, model.augmenters))
+    else:
+        loss.backward()
+        assert all(parameter.grad is None for parameter in model.augmenters.parameters())
+        model.zero_grad()
+        second = torch.stack(model.augmenter_losses(views)).sum()
+        own = by_hand["cl2"] + rho * by_hand["reg"] * (beta if schedule == "paper" else 1)
+        assert second.item() == pytest.approx(own.item(), rel=1e-9)
+        assert close(gradients(second, model.augmenters), gradients(own, model.augmenters))
+        second.backward()
+        assert all(parameter.grad is None for parameter in model.encoder.parameters())
+
+
+def test_without_weights_it_is_sasrec(session: type[Any]) -> None:
+    parts = prepare(lmd=0, cl_beta=0, hidden_dropout_prob=0, attn_dropout_prob=0)
+    rows = rows_of(parts.train)
+    (loss,) = parts.network.calculate_loss(rows)
+    states = parts.network.encoder.last(rows["item_id_list"], rows["item_length"])
+    expected = torch.nn.functional.cross_entropy(parts.network.encoder.logits(states), rows["item_id"] - 1)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert not parts.network.draw_views(rows)
+
+
+@pytest.mark.parametrize(("schedule", "moved"), [("paper", (1, 1)), ("official", (2, 1))])
+def test_alternating_schedules_move_one_after_the_other(
+    session: type[Any], schedule: str, moved: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = prepare(cl_schedule=schedule)
+    model, trainer = parts.network, parts.trainer
+    order: list[str] = []
+    descend = type(trainer)._descend
+
+    def watched(self: Any, losses: Any, stage: str, scaler: Any) -> None:
+        before = {name: weight.clone() for name, weight in model.state_dict().items()}
+        descend(self, losses, stage, scaler)
+        changed = {
+            name.partition(".")[0]
+            for name, weight in model.state_dict().items()
+            if not torch.equal(weight, before[name])
+        }
+        assert changed == {stage}
+        order.append(stage)
+
+    monkeypatch.setattr(type(trainer), "_descend", watched)
+    trainer.fit(parts.train, parts.valid, verbose=False)
+    batches = len(parts.train)
+    assert order == ["encoder", "augmenters", "encoder"][: sum(moved)] * batches
+    for optimizer, times in zip(
+        (trainer.optimizer.encoder, trainer.optimizer.augmenters), moved, strict=True
+    ):
+        assert {int(state["step"]) for state in optimizer.state.values()} == {times * batches}
+
+
+@pytest.mark.parametrize("schedule", ["simultaneous", "paper", "official"])
+def test_a_resumed_run_is_the_straight_run(session: type[Any], schedule: str) -> None:
+    def run(epochs: int, resume: str | None = None) -> Any:
+        parts = prepare(
+            cl_schedule=schedule, epochs=epochs, train_batch_size=128, clip_grad_norm={"max_norm": 5.0}
+        )
+        if resume is not None:
+            torch.rand(7)  # a resumed process is not where the straight one was
+            parts.trainer.resume_checkpoint(resume)
+            assert parts.trainer.start_epoch == 1
+        parts.trainer.fit(parts.train, parts.valid, verbose=False, saved=False)
+        return parts.trainer
+
+    straight, first = run(2), run(1)
+    first._save_checkpoint(0, verbose=False)
+    resumed = run(2, first.saved_model_file)
+    assert resumed.train_loss_dict[1] == straight.train_loss_dict[1]
+    for name, weight in straight.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], weight), name
+    assert resumed.model.steps_done == straight.model.steps_done == 2 * first.model.steps_done
+    states = [trainer.optimizer.state_dict() for trainer in (straight, resumed)]
+    if schedule != "simultaneous":
+        assert set(states[0]) == {"encoder", "augmenters"}
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+
+
+def test_an_interrupted_save_leaves_the_checkpoint_as_it_was(
+    session: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = prepare().trainer
+    trainer._save_checkpoint(0, verbose=False)
+    path = Path(trainer.saved_model_file)
+    before = path.read_bytes()
+
+    def half(state: Any, file: Any, **options: Any) -> None:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(KeyboardInterrupt):
+        trainer._save_checkpoint(1, verbose=False)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_schedules_and_trainers_that_do_not_fit_are_refused(session: type[Any]) -> None:
+    from recbole.trainer import Trainer
+
+    alternating, plain = prepare(cl_schedule="official"), prepare()
+    stock = Trainer(alternating.config, alternating.network)
+    with pytest.raises(ConfigError, match="'official' makes several updates.*MCLRecTrainer"):
+        stock.fit(alternating.train, verbose=False)
+    plain.trainer._save_checkpoint(0, verbose=False)
+    with pytest.raises(ConfigError, match="one optimiser.*resume with the cl_schedule it was trained with"):
+        alternating.trainer.resume_checkpoint(plain.trainer.saved_model_file)
+    spread = make_config(cl_schedule="official")
+    spread["single_spec"] = False
+    with pytest.raises(ConfigError, match="'official' trains on one device"):
+        type(alternating.trainer)(spread, alternating.network)
+
+
+@pytest.mark.parametrize("augmenters", ["frozen", "identity"])
+def test_augmenters_that_do_not_learn(session: type[Any], augmenters: str) -> None:
+    parts = prepare(cl_schedule="official", cl_augmenters=augmenters)
+    before = {name: weight.clone() for name, weight in parts.network.augmenters.state_dict().items()}
+    parts.trainer.fit(parts.train, parts.valid, verbose=False)
+    steps = {int(state["step"]) for state in parts.trainer.optimizer.state.values()}
+    assert steps == {2 * len(parts.train)}
+    assert all(
+        torch.equal(weight, before[name]) for name, weight in parts.network.augmenters.state_dict().items()
+    )

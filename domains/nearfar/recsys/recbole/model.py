@@ -12,10 +12,21 @@ import torch.nn.functional as F
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
+from torch.func import functional_call
 
+from nearfar.augment import two_views
+from nearfar.errors import ConfigError
+from nearfar.objectives.linear_cross_entropy import linear_cross_entropy
+from nearfar.recsys.mclrec.augmenters import Augmenters
+from nearfar.recsys.mclrec.batches import Views
+from nearfar.recsys.mclrec.losses import data_contrast, model_contrast, regulariser
 from nearfar.recsys.recbole.settings import RecBoleSettings
 from nearfar.recsys.sasrec.encoder import SASRecEncoder
 from nearfar.runtime import generator
+from nearfar.runtime.transfer import to_device
+from nearfar.training.gradient import scale_gradient
+
+Parts = tuple[Tensor, ...]
 
 
 class MCLRec(SequentialRecommender):  # type: ignore[misc]  # RecBole is untyped
@@ -35,7 +46,6 @@ class MCLRec(SequentialRecommender):  # type: ignore[misc]  # RecBole is untyped
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
-        self.steps_done = 0
         s = self.settings = RecBoleSettings.read(config)
         self.seed = int(config["seed"])
         self.encoder = SASRecEncoder(
@@ -50,29 +60,125 @@ class MCLRec(SequentialRecommender):  # type: ignore[misc]  # RecBole is untyped
             generator=generator(self.seed, "init"),
         )
 
+        self.augmenters = Augmenters(s.hidden_size, s.cl_augmenters, shared=s.cl_shared, seed=self.seed)
+        # Numbers the draws of augmentations; RecBole keeps it in checkpoints.
+        self.steps_done = 0
+        self.other_parameter_name = ["steps_done"]
+
     @staticmethod
     def defaults() -> dict[str, Any]:
         """What Config takes for this model where the user says nothing."""
         return RecBoleSettings.recbole_defaults()
 
-    def calculate_loss(self, interaction: Any) -> Tensor:
-        """Next-item cross-entropy over all items.
+    def calculate_loss(self, interaction: Any) -> Parts:
+        """The parts of the loss, which RecBole adds up and logs one by one.
 
         Args:
             interaction: Prefixes with their next items.
 
         Returns:
-            A scalar.
+            As of :meth:`encoder_losses`.
+
+        Raises:
+            ConfigError: If the schedule makes several updates per batch; those are :class:`MCLRecTrainer`'s.
         """
-        return F.cross_entropy(
-            self.encoder.logits(self.states(interaction)), interaction[self.POS_ITEM_ID] - 1
+        if self.settings.alternates:
+            raise ConfigError(
+                f"cl_schedule '{self.settings.cl_schedule}' makes several updates per batch, RecBole's Trainer one: "
+                "train with the MCLRecTrainer that get_trainer(...) finds, or set 'simultaneous' or 'joint'"
+            )
+        return self.encoder_losses(interaction, self.draw_views(interaction))
+
+    def draw_views(self, interaction: Any) -> Views | None:
+        """Two views of every row, ``None`` where no term needs them; the same again for the same number of steps."""
+        s, step = self.settings, self.steps_done
+        self.steps_done += 1
+        if s.lmd == 0 and s.cl_beta == 0:
+            return None
+        views = two_views(
+            *self._rows(interaction),
+            generator(self.seed, "augment", step),
+            crop_ratio=s.cl_crop_ratio,
+            mask_ratio=s.cl_mask_ratio,
+            reorder_ratio=s.cl_reorder_ratio,
         )
+        field = {"same_user": self.USER_ID, "same_target": self.POS_ITEM_ID}.get(s.cl_false_negatives)
+        rows = Views.of(
+            torch.cat([items for items, _ in views]),
+            torch.cat([lengths for _, lengths in views]),
+            None if field is None else interaction[field],
+        )
+        moved: Views = to_device(rows, self.encoder.item.weight.device)
+        return moved
+
+    def encoder_losses(self, interaction: Any, views: Views | None) -> Parts:
+        """Next-item loss, and the weighted L_cl1, L_cl2 and R of those that have a weight.
+
+        With "simultaneous" the augmenters' own gradient comes along, with weight 1, in those of L_cl2 and R; with
+        "joint" they have the encoder's; else they are constants.
+
+        Args:
+            interaction: Prefixes with their next items.
+            views: Of these, from :meth:`draw_views`.
+
+        Returns:
+            Scalars.
+        """
+        s = self.settings
+        rows = to_device(Views.of(*self._rows(interaction)), self.encoder.item.weight.device)
+        targets = interaction[self.POS_ITEM_ID] - 1
+        parts = [linear_cross_entropy(self._encode(rows), self.encoder.item.weight[1:], targets)]
+        if views is None:
+            return tuple(parts)
+        h = self._encode(views)
+        if s.lmd > 0:
+            options: Any = {"temperature": s.cl_temperature, "similarity": s.cl_similarity}
+            parts.append(s.lmd * data_contrast(h, ids=views.ids, **options))
+        if s.cl_beta > 0:
+            both = s.cl_schedule == "simultaneous" and s.learns_augmenters
+            constant = s.alternates or not s.learns_augmenters
+            terms = self._of_augmenters(
+                scale_gradient(h, s.cl_beta) if both else h, views.ids, constant=constant
+            )
+            # The augmenters' gradient has weight 1, the encoder's beta, the value that is logged beta.
+            parts += [t - (1 - s.cl_beta) * t.detach() if both else s.cl_beta * t for t in terms]
+        return tuple(parts)
+
+    def augmenter_losses(self, views: Views) -> Parts:
+        """L_cl2 and the weighted R for the augmenters; user vectors are constants.
+
+        The paper gives R the weight it has in the encoder's loss, its code that relative to L_cl2.
+        """
+        with torch.no_grad():
+            h = self._encode(views)
+        cl2, reg = self._of_augmenters(h, views.ids, constant=False)
+        return cl2, reg * (self.settings.cl_beta if self.settings.cl_schedule == "paper" else 1.0)
+
+    def _of_augmenters(self, h: Tensor, ids: Tensor | None, *, constant: bool) -> Parts:
+        """L_cl2, and R times its relative weight."""
+        s = self.settings
+        if constant:
+            fixed = {name: weight.detach() for name, weight in self.augmenters.named_parameters()}
+            z = functional_call(self.augmenters, fixed, (h,))
+        else:
+            z = self.augmenters(h)
+        reg = regulariser(h, z, form=s.cl_regulariser, temperature=s.cl_temperature, ids=ids)
+        return model_contrast(h, z, ids=ids), s.cl_regulariser_weight * reg
+
+    def _encode(self, rows: Views) -> Tensor:
+        """User vectors in the order of the rows before they were sorted."""
+        return torch.cat([self.encoder.last(*piece) for piece in rows.pieces()])[rows.order]
+
+    def _rows(self, interaction: Any) -> tuple[Tensor, Tensor]:
+        """Histories without padding beyond the longest, and their lengths, in host memory."""
+        lengths = interaction[self.ITEM_SEQ_LEN].cpu()
+        return interaction[self.ITEM_SEQ][:, : int(lengths.max())].cpu(), lengths
 
     def states(self, interaction: Any) -> Tensor:
         """User vectors of RecBole's rows, shape ``(B, d)``, computed at the longest length of the batch."""
-        lengths = interaction[self.ITEM_SEQ_LEN]
-        items = interaction[self.ITEM_SEQ][:, : int(lengths.max())]
-        return self.encoder.last(items, lengths)
+        items, lengths = self._rows(interaction)
+        device = self.encoder.item.weight.device
+        return self.encoder.last(items.to(device), lengths.to(device))
 
     def predict(self, interaction: Any) -> Tensor:
         """Score of one item per row, shape ``(B,)``."""

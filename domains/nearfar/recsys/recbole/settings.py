@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from nearfar.config import Layer, Settings, resolve
 from nearfar.errors import ConfigError
+from nearfar.recsys.mclrec.config import AugmenterConfig, ContrastConfig
 
 Schedule = Literal["simultaneous", "joint", "paper", "official"]
 Stage = Literal["encoder", "augmenters"]
@@ -18,6 +19,7 @@ STAGES: Mapping[str, tuple[Stage, ...]] = {
     "paper": ("encoder", "augmenters"),
     "official": ("encoder", "augmenters", "encoder"),
 }
+CONTRAST, AUGMENTERS = ContrastConfig(), AugmenterConfig()
 # Of the encoder, which has no others; RecBole's SASRec has settings for them, so they may be in somebody's file.
 FIXED: Mapping[str, Any] = {
     "hidden_act": "gelu",
@@ -41,25 +43,42 @@ class RecBoleSettings(Settings):
     hidden_dropout_prob: float = Field(0.5, ge=0, lt=1, description="Dropout of embeddings and layers.")
     attn_dropout_prob: float = Field(0.5, ge=0, lt=1, description="Dropout of attention weights.")
 
-    cl_schedule: Schedule = Field("simultaneous", description="Who moves when; two need MCLRecTrainer.")
-    lmd: float = Field(0.0, ge=0, le=100, description="Weight of the contrast of the data views (lambda).")
+    cl_schedule: Schedule = Field(
+        "simultaneous", description="As of MCLRecConfig; 'paper' and 'official' need MCLRecTrainer."
+    )
+    lmd: float = Field(CONTRAST.weight, ge=0, le=100, description="Weight of L_cl1 (lambda).")
     cl_beta: float = Field(
-        0.05, ge=0, le=100, description="Weight of the contrasts with the augmenters (beta)."
+        AUGMENTERS.weight, ge=0, le=100, description="Weight of L_cl2 (beta); 0 leaves augmenters out."
     )
-    cl_gamma: float | None = Field(
-        None, ge=0, le=100, description="Weight of the regulariser; null is 0.1 cl_beta."
+    cl_regulariser_weight: float = Field(
+        AUGMENTERS.regulariser_weight, ge=0, le=100, description="Weight of R relative to L_cl2 (gamma/beta)."
     )
-    cl_regularizer: Literal["row", "batch"] = Field(
-        "row", description="Its bounds: per row, as in the official code, or per batch, as in the paper."
+    cl_regulariser: Literal["row", "batch"] = Field(
+        AUGMENTERS.regulariser,
+        description="R per row, as in the official code, or per batch, as in the paper.",
+    )
+    cl_augmenters: Literal["learned", "frozen", "identity"] = Field(
+        AUGMENTERS.kind, description="Trained, left at their first weights, or plain normalisation instead."
+    )
+    cl_shared: bool = Field(AUGMENTERS.shared, description="One augmenter for both views.")
+    cl_temperature: float = Field(
+        CONTRAST.temperature, ge=0.01, le=100, description="Softmax temperature of the data views."
+    )
+    cl_similarity: Literal["dot", "cosine"] = Field(
+        CONTRAST.similarity, description="How two data views are compared."
     )
     cl_false_negatives: Literal["keep", "same_user", "same_target"] = Field(
-        "keep", description="Rows that are no negatives of each other."
+        CONTRAST.false_negatives, description="Rows that are no negatives of each other."
     )
-    cl_temperature: float = Field(1.0, ge=0.01, le=100, description="Softmax temperature of the data views.")
-    cl_similarity: Literal["dot", "cosine"] = Field("dot", description="How two data views are compared.")
-    cl_crop_ratio: float = Field(0.5, ge=0, lt=1, description="Share of a history removed by crop.")
-    cl_mask_ratio: float = Field(0.5, ge=0, lt=1, description="Share of a history hidden by mask.")
-    cl_reorder_ratio: float = Field(0.8, ge=0, le=1, description="Share of a history shuffled by reorder.")
+    cl_crop_ratio: float = Field(
+        CONTRAST.crop_ratio, ge=0, lt=1, description="Share of a history removed by crop."
+    )
+    cl_mask_ratio: float = Field(
+        CONTRAST.mask_ratio, ge=0, lt=1, description="Share of a history hidden by mask."
+    )
+    cl_reorder_ratio: float = Field(
+        CONTRAST.reorder_ratio, ge=0, le=1, description="Share of a history shuffled by reorder."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> RecBoleSettings:
@@ -68,20 +87,27 @@ class RecBoleSettings(Settings):
         return self
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
-        """Whose update follows whose on one batch, in the schedules that alternate; else empty."""
-        return STAGES.get(self.cl_schedule, ())
+    def alternates(self) -> bool:
+        """Whether a batch makes several updates, which RecBole's own Trainer cannot."""
+        return self.cl_schedule in STAGES
 
     @property
-    def gamma(self) -> float:
-        """Resolved ``cl_gamma``."""
-        return 0.1 * self.cl_beta if self.cl_gamma is None else self.cl_gamma
+    def stages(self) -> tuple[Stage, ...]:
+        """Who moves on a batch, in order."""
+        stages: tuple[Stage, ...] = STAGES.get(self.cl_schedule, ("encoder",))
+        return tuple(stage for stage in stages if stage == "encoder" or self.learns_augmenters)
+
+    @property
+    def learns_augmenters(self) -> bool:
+        """Whether there are augmenters to train."""
+        return self.cl_beta > 0 and self.cl_augmenters == "learned"
 
     @classmethod
     def recbole_defaults(cls) -> dict[str, Any]:
         """What RecBole's Config needs to know about the model before the user's own settings."""
-        # Full softmax needs no sampled negatives, which RecBole draws unless told otherwise.
-        return {**FIXED, "train_neg_sample_args": None, **cls().model_dump()}
+        # Full softmax needs no sampled negatives, which RecBole draws unless told otherwise; and the rows of a batch
+        # are the negatives of the contrast, of which the paper takes 256.
+        return {**FIXED, "train_neg_sample_args": None, "train_batch_size": 256, **cls().model_dump()}
 
     @classmethod
     def read(cls, config: Any) -> RecBoleSettings:

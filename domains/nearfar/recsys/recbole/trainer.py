@@ -66,14 +66,14 @@ class MCLRecTrainer(Trainer):  # type: ignore[misc]  # RecBole is untyped
     """
 
     def __init__(self, config: Any, model: Any) -> None:
-        super().__init__(config, model)
-        if model.settings.stages and not config["single_spec"]:
+        if model.settings.alternates and not config["single_spec"]:
             raise ConfigError(
                 f"cl_schedule '{model.settings.cl_schedule}' trains on one device: use 'simultaneous', or nproc=1"
             )
+        super().__init__(config, model)
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
-        if kwargs or not self.model.settings.stages:
+        if kwargs or "augmenters" not in self.model.settings.stages:
             return super()._build_optimizer(**kwargs)
         return BothOptimizers(
             super()._build_optimizer(params=self.model.encoder.parameters()),
@@ -84,7 +84,7 @@ class MCLRecTrainer(Trainer):  # type: ignore[misc]  # RecBole is untyped
         self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False
     ) -> Any:
         train_data.generator.manual_seed(stream_seed(self.model.seed, "order", epoch_idx))
-        if self.model.settings.stages:
+        if self.model.settings.alternates:
             return self._alternate(train_data)
         compute = loss_func or self.model.calculate_loss
 
@@ -95,9 +95,8 @@ class MCLRecTrainer(Trainer):  # type: ignore[misc]  # RecBole is untyped
         return super()._train_epoch(train_data, epoch_idx, seeded, show_progress)
 
     def _alternate(self, train_data: Any) -> tuple[float, ...]:
-        """An epoch of the stages of the schedule; returns the last encoder loss in parts, and the augmenters'."""
-        model, optimizers = self.model, self.optimizer
-        model.train()
+        """An epoch of the stages of the schedule; returns the parts of each stage's last loss, summed over batches."""
+        model = self.model.train()
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
         total: Tensor | None = None
         for batch in train_data:
@@ -106,27 +105,32 @@ class MCLRecTrainer(Trainer):  # type: ignore[misc]  # RecBole is untyped
             parts: dict[str, Parts] = {}
             for index, stage in enumerate(model.settings.stages):
                 self._seed_dropout(index)
-                # Each loss reaches its own parameters only: the others are constants to it.
                 with torch.autocast(self.device.type, enabled=self.enable_amp):
-                    losses = model.stage_losses(stage, interaction, views)
-                self._descend(losses, getattr(optimizers, stage), getattr(model, stage), scaler)
-                parts[stage] = losses
+                    if stage == "encoder":
+                        parts[stage] = model.encoder_losses(interaction, views)
+                    else:
+                        parts[stage] = model.augmenter_losses(views)
+                # Each loss reaches its own parameters only; the others are constants to it.
+                self._descend(parts[stage], stage, scaler)
             logged = torch.stack([part.detach() for losses in parts.values() for part in losses])
             total = logged if total is None else total + logged
         if total is None:
-            raise DataError("there is no training batch; the data set has no user with four events")
+            raise DataError(
+                "there is no training batch: no user has the four events that leave one to train on"
+            )
         return tuple(total.tolist())
 
-    def _descend(
-        self, losses: Parts, optimizer: torch.optim.Optimizer, moved: nn.Module, scaler: Any
-    ) -> None:
+    def _descend(self, losses: Parts, stage: str, scaler: Any) -> None:
+        optimizer = self.optimizer
+        if isinstance(optimizer, BothOptimizers):
+            optimizer = getattr(optimizer, stage)
         loss = torch.stack(losses).sum()
         self._check_nan(loss)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()
         if self.clip_grad_norm:
             scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(moved.parameters(), **self.clip_grad_norm)
+            nn.utils.clip_grad_norm_(getattr(self.model, stage).parameters(), **self.clip_grad_norm)
         scaler.step(optimizer)
         scaler.update()
 
