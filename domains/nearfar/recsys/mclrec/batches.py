@@ -46,8 +46,8 @@ class Views:
         """
         rows = lengths.argsort(stable=True)
         lengths = lengths[rows]
-        # Groups of up to 4, 8, 16, ... positions: at most half of any group is padding.
-        exponents = (lengths - 1).clamp(min=3).double().log2().long()
+        # Groups of up to 8, 16, 32, ... positions: beyond the first, at most half of a group is padding.
+        exponents = (lengths - 1).clamp(min=7).double().log2().long()
         firsts = [0, *(exponents.diff().nonzero()[:, 0] + 1).tolist(), len(rows)]
         longest = [int(lengths[end - 1]) for end in firsts[1:]] + [0]
         return cls(items[rows], lengths, rows.argsort(), ids, tuple(zip(firsts, longest, strict=True)))

@@ -123,7 +123,7 @@ class MCLRec(SASRec):
 
     def encode(self, views: Views) -> Tensor:
         """User vectors of first views, then of second views, shape ``(2 B, d)``."""
-        return torch.cat([self.encoder.last(*piece) for piece in views.pieces()])[views.order]
+        return self.encoder.last_of_groups(views.pieces())[views.order]
 
     def _contrastive(self, h: Tensor, ids: Tensor | None, ctx: StepContext, terms: Terms) -> Tensor:
         """Weighted contrastive terms of L_0; adds them unweighted to ``terms``."""

@@ -6,6 +6,8 @@ Item 0 *inside* a sequence is a masked item: invisible as a key, still a positio
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -141,7 +143,7 @@ class SASRecEncoder(nn.Module):
         Returns:
             States ``(B, L, d)``; those at padding mean nothing.
         """
-        x = self._embed(items)
+        x = self._embed(self.item(items))
         for layer in self.layers:
             # Padding is on the right, so the causal mask alone hides it from every real position.
             x = layer(x, None)
@@ -157,7 +159,27 @@ class SASRecEncoder(nn.Module):
         Returns:
             States ``(B, d)``; the top layer is computed for that one position only.
         """
-        x = self._embed(items)
+        return self._last(items, lengths, self.item(items))
+
+    def last_of_groups(self, groups: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """The same for groups of sequences that are padded to different lengths, one group after the other.
+
+        Items of all groups are looked up at once: the gradient of each look-up would be a table of all items.
+
+        Args:
+            groups: Items and lengths of each, as of :meth:`last`.
+        """
+        tokens = torch.cat([items.flatten() for items, _ in groups])
+        vectors = self.item(tokens).split([items.numel() for items, _ in groups])
+        return torch.cat(
+            [
+                self._last(items, lengths, some.view(*items.shape, -1))
+                for (items, lengths), some in zip(groups, vectors, strict=True)
+            ]
+        )
+
+    def _last(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
+        x = self._embed(vectors)
         size = items.shape[1]
         causal = torch.ones(size, size, dtype=torch.bool, device=items.device).tril()
         visible = causal & (items != 0)[:, None, :]
@@ -188,9 +210,9 @@ class SASRecEncoder(nn.Module):
         """Logit of every item, ``(..., num_items)``; column ``i - 1`` belongs to item ``i``."""
         return states @ self.item.weight[1:].T
 
-    def _embed(self, items: Tensor) -> Tensor:
-        size = items.shape[1]
+    def _embed(self, vectors: Tensor) -> Tensor:
+        size = vectors.shape[1]
         if size > self.max_length:
             raise ValueError(f"items: at most max_length = {self.max_length} positions, got {size}")
-        x: Tensor = self.dropout(self.norm(self.item(items) + self.position.weight[:size]))
+        x: Tensor = self.dropout(self.norm(vectors + self.position.weight[:size]))
         return x
