@@ -14,7 +14,7 @@ from nearfar.optional import installed
 from nearfar.pipelines.cli import run as command_line
 from nearfar.pipelines.compare import compare
 from nearfar.pipelines.comparison import Comparison
-from nearfar.pipelines.report import difference_sheet, markdown
+from nearfar.pipelines.report import cases_sheet, markdown, page
 from nearfar.pipelines.significance import holm
 from nearfar.pipelines.train import train
 from nearfar.recsys.bootstrap import paired_bootstrap
@@ -97,11 +97,18 @@ def test_only_common_seeds_are_compared(trained: Trained) -> None:
 
 def test_reports_show_them(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
     comparison = trained.compare((SASREC, 0), (MCLREC, 0))
-    sheet = difference_sheet(comparison)
+    sheet = cases_sheet(comparison)
     assert sheet is not None
-    assert sheet.headings[-2:] == ("95 % over users", "p over users (Holm)")
-    assert all(row[-2].startswith("[") for row in sheet.rows), "one seed is enough for this test"
-    assert "the 40 users of the test set drawn again" in markdown(comparison)
+    assert sheet.title == f"difference to {comparison.reference} over users"
+    assert sheet.headings[4:] == ("users", "p", "p (Holm)")
+    assert len(sheet.rows) == len(comparison.metrics) == 18
+    found = comparison.cells[comparison.rows[1].label, comparison.metrics[0]].over_cases
+    assert found is not None
+    assert found.low is not None
+    assert sheet.rows[0][2:5] == (f"{found.mean:+.4f}", f"[{found.low:+.4f}, {found.high:+.4f}]", "40")
+    for text in (markdown(comparison), page([(comparison, {})])):
+        assert "over users" in text
+        assert "the users of the test set drawn again" in text
     words = [trained.ids[SASREC, 0], trained.ids[MCLREC, 0], "--uri", trained.store.uri, "--no-log", "--json"]
     assert command_line(["compare", *words]) == 0
     (record,) = json.loads(capsys.readouterr().out)["comparisons"]
@@ -125,6 +132,7 @@ def test_runs_without_ranks_are_compared_as_ever(trained: Trained, tmp_path: Pat
         assert any("recsys.mclrec: no difference to recsys.popularity over" in note for note in partly.notes)
         without = trained.compare((MCLREC, 0), (SASREC, 0))
         assert all(cell.over_cases is None for cell in without.cells.values())
+        assert cases_sheet(without) is None
         assert "over users" not in markdown(without)
         path.write_bytes(kept[:200])
         damaged = trained.compare((MCLREC, 0), (SASREC, 0))

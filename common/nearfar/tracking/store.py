@@ -97,7 +97,7 @@ def open_store(uri: str | None = None) -> Store:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     tracking = require("mlflow.tracking", "tracking runs")
-    for name in ("mlflow.store.db.utils", "mlflow.pyfunc", "alembic"):
+    for name in ("mlflow.store.db.utils", "mlflow.store.model_registry", "mlflow.pyfunc", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a line for every retry otherwise
     if uri.startswith(_SERVER):

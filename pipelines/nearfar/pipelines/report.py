@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,8 +30,9 @@ FOOTNOTE = (
     "They say whether other seeds would show the same, not whether another split or other data would."
 )
 CASES_FOOTNOTE = (
-    " Over {cases}: seeds averaged, the {n} {cases} of the test set drawn again 10,000 times in pairs; whether other "
-    "{cases} would show the same difference between these trained models."
+    "Differences to {reference} over {cases}: seeds averaged, the {cases} of the test set drawn again 10,000 times, "
+    "both methods on the same ones; p (Holm) as above. They say whether other {cases} would show the same between "
+    "these trained models, not whether other seeds would."
 )
 
 
@@ -113,42 +114,68 @@ def summary_sheet(comparison: Comparison, title: str | None = None) -> Sheet:
 
 
 def difference_sheet(comparison: Comparison, most: int | None = None) -> Sheet | None:
-    """Every method's difference to the reference, with interval and p-values; ``None`` if there is none.
+    """Every method's difference to the reference over seeds, with interval and p-values; ``None`` if there is none.
 
     Args:
         comparison: What to show.
         most: Metrics shown at most; all by default.
     """
-    rows = []
     ranked = any(c.difference and c.difference.wilcoxon is not None for c in comparison.cells.values())
-    resampled = any(c.over_cases for c in comparison.cells.values())
+    rows = [
+        (*row, *([_p(found.wilcoxon_holm)] if ranked else []))
+        for row, found in _differences(comparison, most, lambda cell: cell.difference)
+    ]
+    headings = ["metric", "method", "difference", "95 % interval", "pairs", "p", "p (Holm)"]
+    headings += ["Wilcoxon (Holm)"] if ranked else []
+    title = f"difference to {comparison.reference}"
+    return Sheet(title, tuple(headings), tuple(rows), words=2) if rows else None
+
+
+def cases_sheet(comparison: Comparison, most: int | None = None) -> Sheet | None:
+    """The same over the cases of the test set, such as users; ``None`` where runs have not kept them.
+
+    Args:
+        comparison: What to show.
+        most: Metrics shown at most; all by default.
+    """
+    rows = tuple(row for row, _ in _differences(comparison, most, lambda cell: cell.over_cases))
+    headings = ("metric", "method", "difference", "95 % interval", comparison.cases, "p", "p (Holm)")
+    title = f"difference to {comparison.reference} over {comparison.cases}"
+    return Sheet(title, headings, rows, words=2) if rows else None
+
+
+def _differences(
+    comparison: Comparison, most: int | None, pick: Callable[[Cell], Difference | None]
+) -> Iterator[tuple[tuple[str, ...], Difference]]:
     for metric in comparison.metrics[:most]:
         digits = _digits(comparison, metric)
         for row in comparison.rows:
             cell = comparison.cells.get((row.label, metric))
-            if cell is None or cell.difference is None:
+            found = None if cell is None else pick(cell)
+            if found is None:
                 continue
-            found = cell.difference
-            numbers = [
+            interval = _NOTHING
+            if found.low is not None and found.high is not None:
+                interval = f"[{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+            numbers = (
                 f"{found.mean:+.{digits}f}",
-                _interval(found, digits),
-                str(found.n),
+                interval,
+                f"{found.n:,}",
                 _p(found.p_value),
                 _p(found.p_holm),
-            ]
-            numbers += [_p(found.wilcoxon_holm)] if ranked else []
-            if resampled:
-                numbers += [
-                    _interval(cell.over_cases, digits),
-                    _p(cell.over_cases.p_holm if cell.over_cases else None),
-                ]
-            rows.append((heading(metric), row.label, *numbers))
-    if not rows:
-        return None
-    headings = ["metric", "method", "difference", "95 % interval", "pairs", "p", "p (Holm)"]
-    headings += ["Wilcoxon (Holm)"] if ranked else []
-    headings += [f"95 % over {comparison.cases}", f"p over {comparison.cases} (Holm)"] if resampled else []
-    return Sheet(f"difference to {comparison.reference}", tuple(headings), tuple(rows), words=2)
+            )
+            yield (heading(metric), row.label, *numbers), found
+
+
+def _difference_parts(
+    comparison: Comparison, reference: str, most: int | None = None
+) -> list[tuple[Sheet, str]]:
+    """Tables of differences, each with the sentence that says what it can show."""
+    parts = [
+        (difference_sheet(comparison, most), FOOTNOTE.format(reference=reference)),
+        (cases_sheet(comparison, most), CASES_FOOTNOTE.format(reference=reference, cases=comparison.cases)),
+    ]
+    return [(sheet, footnote) for sheet, footnote in parts if sheet is not None]
 
 
 def print_comparison(comparison: Comparison, output: Console, title: str | None = None) -> None:
@@ -160,14 +187,12 @@ def print_comparison(comparison: Comparison, output: Console, title: str | None 
         title: Above the first table.
     """
     _print(summary_sheet(comparison, title), output)
-    differences = difference_sheet(comparison, MOST_COLUMNS)
-    if differences is not None:
-        _print(differences, output)
-        output.print(_footnote(comparison, comparison.reference), highlight=False)
-        if (left := len(comparison.metrics) - MOST_COLUMNS) > 0:
-            output.print(
-                f"differences of {left} more metrics: --html or --markdown, or name them by --metric"
-            )
+    differences = _difference_parts(comparison, comparison.reference, MOST_COLUMNS)
+    for sheet, footnote in differences:
+        _print(sheet, output)
+        output.print(footnote, highlight=False)
+    if differences and (left := len(comparison.metrics) - MOST_COLUMNS) > 0:
+        output.print(f"differences of {left} more metrics: --html or --markdown, or name them by --metric")
     for note in comparison.notes:
         output.print(f"note: {note}", highlight=False)
 
@@ -205,10 +230,9 @@ def markdown(comparison: Comparison, title: str | None = None) -> str:
         comparison: What to show.
         title: Above the first table.
     """
-    sheets = [summary_sheet(comparison, title), difference_sheet(comparison)]
-    parts = [_markdown(sheet) for sheet in sheets if sheet is not None]
-    if sheets[1] is not None:
-        parts.append(_footnote(comparison, f"`{comparison.reference}`") + "\n")
+    parts = [_markdown(summary_sheet(comparison, title))]
+    for sheet, footnote in _difference_parts(comparison, f"`{comparison.reference}`"):
+        parts += [_markdown(sheet), f"{footnote}\n"]
     if comparison.notes:
         parts.append("".join(f"- {_plain(note)}\n" for note in comparison.notes))
     return "\n".join(parts)
@@ -250,23 +274,15 @@ p, li {{ max-width: 50rem; }}
 
 
 def _section(comparison: Comparison, plots: Mapping[str, bytes]) -> str:
-    sheets = [summary_sheet(comparison), difference_sheet(comparison)]
-    lines = [f"<h1>{html.escape(comparison.experiment)}</h1>"]
-    lines += [_html(sheet) for sheet in sheets if sheet is not None]
-    if sheets[1] is not None:
-        lines.append(f"<p>{html.escape(_footnote(comparison, comparison.reference))}</p>")
+    lines = [f"<h1>{html.escape(comparison.experiment)}</h1>", _html(summary_sheet(comparison))]
+    for sheet, footnote in _difference_parts(comparison, comparison.reference):
+        lines += [_html(sheet), f"<p>{html.escape(footnote)}</p>"]
     if comparison.notes:
         lines.append("<ul>" + "".join(f"<li>{html.escape(note)}</li>" for note in comparison.notes) + "</ul>")
     for caption, png in plots.items():
         data = base64.b64encode(png).decode("ascii")
         lines.append(f'<img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">')
     return "\n".join(lines)
-
-
-def _footnote(comparison: Comparison, reference: str) -> str:
-    text = FOOTNOTE.format(reference=reference)
-    counts = [cell.over_cases.n for cell in comparison.cells.values() if cell.over_cases is not None]
-    return text + CASES_FOOTNOTE.format(cases=comparison.cases, n=f"{counts[0]:,}") if counts else text
 
 
 def _digits(comparison: Comparison, metric: str) -> int:
@@ -279,12 +295,6 @@ def _value(cell: Cell | None, digits: int) -> str:
         return _NOTHING
     text = f"{cell.mean:.{digits}f}"
     return text if cell.std is None else f"{text} ± {cell.std:.{digits}f}"
-
-
-def _interval(found: Difference | None, digits: int) -> str:
-    if found is None or found.low is None or found.high is None:
-        return _NOTHING
-    return f"[{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
 
 
 def _p(value: float | None) -> str:
