@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nearfar.recsys.bootstrap import paired_bootstrap
     from nearfar.recsys.datasets import load_dataset
+    from nearfar.recsys.estimator import MCLRecommender
     from nearfar.recsys.export import export_graphs
     from nearfar.recsys.interactions import Interactions
     from nearfar.recsys.mclrec import MCLRec, MCLRecConfig
@@ -24,6 +25,7 @@ _HOME = {
     "LeaveOneOut": "split",
     "MCLRec": "mclrec",
     "MCLRecConfig": "mclrec",
+    "MCLRecommender": "estimator",
     "Popularity": "popularity",
     "PopularityConfig": "popularity",
     "Recommender": "recommender",
@@ -44,6 +46,7 @@ __all__ = [
     "LeaveOneOut",
     "MCLRec",
     "MCLRecConfig",
+    "MCLRecommender",
     "Popularity",
     "PopularityConfig",
     "Recommender",

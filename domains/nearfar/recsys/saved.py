@@ -1,4 +1,4 @@
-"""A recommender in a folder: ``model.safetensors`` for the numbers, ``recommender.json`` for the rest, no pickle."""
+"""A recommender in a folder: ``model.safetensors`` for numbers, ``recommender.json`` for the rest, no pickle."""
 
 from __future__ import annotations
 

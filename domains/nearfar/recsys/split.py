@@ -1,4 +1,4 @@
-"""Leave-one-out: the last item of every user is the test target, the one before it the validation target."""
+"""Where sequences are cut: leave-one-out, by time, or not at all."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ Split = Literal["val", "test"]
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """Where every user's sequence is cut.
+    """Where every user's sequence is cut: trained on, then one validation target, then one test target.
 
-    Users with fewer than three events have no room for two targets: all they have is trained on, and
-    they are not evaluated.
+    Users without room for two targets are not evaluated.
 
     Attributes:
         data: The interactions.
@@ -46,7 +45,9 @@ class LeaveOneOut:
 
 
 def leave_one_out(data: Interactions) -> LeaveOneOut:
-    """Cut the sequences (MCLRec, Qin et al. 2023, section 5.1).
+    """The last item of a user is the test target, the one before it the validation target (Qin et al. 2023, 5.1).
+
+    Of users with fewer than three events all is trained on.
 
     Raises:
         DataError: If no user has three events, or nothing is left to train on.
@@ -61,3 +62,44 @@ def leave_one_out(data: Interactions) -> LeaveOneOut:
     if (train_ends - data.offsets[:-1]).max() < 2:
         raise DataError("no user has 2 training events; there is no next item to learn from")
     return LeaveOneOut(data, train_ends, np.flatnonzero(evaluated))
+
+
+def temporal_split(data: Interactions, quantile: float = 0.8) -> LeaveOneOut:
+    """Train on what happened before one moment, the same for all; a user's next two events are the targets.
+
+    Nothing is learnt from what others did later, which leave-one-out allows. What a user does after the second
+    target is used for nothing.
+
+    Args:
+        data: With times.
+        quantile: Share of the events that lies before the moment, in (0, 1).
+
+    Raises:
+        DataError: If there are no times, no user has one event before the moment and two after it, or nothing
+            is left to train on.
+    """
+    if data.times is None:
+        raise DataError("a split by time needs times: name their column, or split leave-one-out (val='loo')")
+    moment = np.quantile(data.times, quantile, method="higher")
+    before = np.concatenate([[0], np.cumsum(data.times < moment)])
+    known = before[data.offsets[1:]] - before[data.offsets[:-1]]
+    evaluated = (known >= 1) & (data.lengths - known >= 2)
+    if not evaluated.any():
+        raise DataError(
+            f"no user has an event before and two events after the moment that has {quantile:.0%} of all events "
+            "before it; split leave-one-out (val='loo')"
+        )
+    if known.max() < 2:
+        raise DataError("no user has 2 training events; there is no next item to learn from")
+    return LeaveOneOut(data, data.offsets[:-1] + known, np.flatnonzero(evaluated))
+
+
+def nothing_held_out(data: Interactions) -> LeaveOneOut:
+    """Train on everything, evaluate nobody.
+
+    Raises:
+        DataError: If no user has two events.
+    """
+    if data.lengths.max(initial=0) < 2:
+        raise DataError("no user has 2 training events; there is no next item to learn from")
+    return LeaveOneOut(data, data.offsets[1:].copy(), np.empty(0, dtype=np.int64))
