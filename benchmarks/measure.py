@@ -101,6 +101,20 @@ def cost(step: Step, device: str, *, seconds: float = 3.0, most: int = 15) -> Co
     return Cost(*min(times), megabytes, memory_by)
 
 
+def cost_of_one_call(step: Step) -> Cost:
+    """CPU time and peak memory of a single call, for steps that cannot be repeated; on the CPU.
+
+    Args:
+        step: What to measure.
+
+    Returns:
+        The cost; watching memory by sampling, where the system has no counter, costs time as well.
+    """
+    times: list[tuple[float, float]] = []
+    megabytes, memory_by = _peak_resident(lambda: times.append(_timed_cpu(step)))
+    return Cost(*times[0], megabytes, memory_by)
+
+
 def _timed_cpu(step: Step) -> tuple[float, float]:
     wall, started = time.perf_counter(), time.process_time()
     step()

@@ -167,7 +167,7 @@ class MCLRec(SequentialRecommender):  # type: ignore[misc]  # RecBole is untyped
 
     def _encode(self, rows: Views) -> Tensor:
         """User vectors in the order of the rows before they were sorted."""
-        return torch.cat([self.encoder.last(*piece) for piece in rows.pieces()])[rows.order]
+        return self.encoder.last_of_groups(rows.pieces())[rows.order]
 
     def _rows(self, interaction: Any) -> tuple[Tensor, Tensor]:
         """Histories without padding beyond the longest, and their lengths, in host memory."""
