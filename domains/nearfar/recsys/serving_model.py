@@ -8,6 +8,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from nearfar.errors import DataError
@@ -42,7 +43,7 @@ class ServedRecommender(PythonModel):  # type: ignore[misc]  # mlflow is untyped
                 as_frame=False,
             )
         except DataError as error:
-            raise MlflowException.invalid_parameter_value(str(error)) from error
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
         rows = list(zip(found.items, found.scores.astype(np.float64), found.counts, strict=True))
         return pd.DataFrame(
             {
