@@ -49,7 +49,12 @@ def register_recbole() -> type[Any]:
 def recbole_session(*, rank_time: bool = True) -> Iterator[type[Any]]:
     """Scope in which RecBole works on the installed versions, knows MCLRec, and keeps the order of events.
 
-    Autograd's anomaly detection, which importing RecBole's models switches on, is off inside.
+    Autograd's anomaly detection, which importing RecBole's models switches on, is off inside::
+
+        with recbole_session() as model:
+            from recbole.config import Config
+
+            config = Config(model=model, dataset="ml-100k")
 
     RecBole stores times as float32, in which Unix times are 128 seconds apart: on ml-100k that gives 16 % of the
     users another test item (0.4 % where its ``normalize_all`` squeezes times into [0, 1] first). Here each event's
@@ -66,12 +71,6 @@ def recbole_session(*, rank_time: bool = True) -> Iterator[type[Any]]:
         MissingDependencyError: If RecBole is not installed.
         ConfigError: If another version than 1.2.x is installed, or, with ``rank_time``, a split compares times of
             different users.
-
-    Example:
-        >>> with recbole_session() as model:  # doctest: +SKIP
-        ...     from recbole.config import Config
-        ...
-        ...     config = Config(model=model, dataset="ml-100k")
     """
     with compat(rank_time=rank_time):
         model = register_recbole()
