@@ -66,7 +66,7 @@ def _recommend(group: Group, output: Console) -> None:
     names = recommender.titles
     frame = recommender.recommend(USERS, k=5)
     for user, rows in frame.groupby("user", sort=False):
-        last = [names.get(item, item) for item in recommender.history(user)[-3:]]
+        last = [str(names.get(item, item)) for item in recommender.history(user)[-3:]]
         table = Table(show_edge=False)
         for heading in ("rank", "recommended next", "score"):
             table.add_column(heading)
