@@ -15,7 +15,7 @@ def scale_gradient(x: Tensor, factor: float) -> Tensor:
     reversal (Ganin and Lempitsky, ICML 2015).
 
     Args:
-        x: Any tensor.
+        x: Any shape ``(...)``.
         factor: Any number.
 
     Example:

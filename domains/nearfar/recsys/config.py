@@ -17,7 +17,9 @@ class ColumnsConfig(Settings):
 
     user: str = Field("user_id", description="Column of user ids.")
     item: str = Field("item_id", description="Column of item ids.")
-    time: str | None = Field("timestamp", description="Column of times; null says that the rows are in order.")
+    time: str | None = Field(
+        "timestamp", description="Column of times; null says that the rows are in order."
+    )
 
 
 class RecsysConfig(RunConfig):
@@ -42,7 +44,9 @@ class SoftmaxConfig(Settings):
     """The next-item cross-entropy."""
 
     negatives: int | None = Field(
-        None, ge=1, description="Items drawn per step, shared by all its targets; null compares with all items."
+        None,
+        ge=1,
+        description="Items drawn per step, shared by all its targets; null compares with all items.",
     )
     sampling: Literal["uniform", "popularity"] = Field(
         "uniform", description="Draw them evenly, or by how often they are trained on."
@@ -80,7 +84,10 @@ class SequenceModelConfig(RecsysConfig):
     dropout: float = Field(0.2, ge=0, lt=1, description="Dropout of embeddings and layers.")
     attention_dropout: float = Field(0.2, ge=0, lt=1, description="Dropout of attention weights.")
     average: float | None = Field(
-        None, ge=0, lt=1, description="Momentum of averaged weights to evaluate and keep; null keeps the last ones."
+        None,
+        ge=0,
+        lt=1,
+        description="Momentum of averaged weights to evaluate and keep; null keeps the last ones.",
     )
     softmax: SoftmaxConfig = SoftmaxConfig()
     optim: OptimConfig = OptimConfig(lr=1e-3)

@@ -42,7 +42,7 @@ class Views:
         Args:
             items: First views, then second views, shape ``(2 B, L)``.
             lengths: Positions of each, shape ``(2 B,)``.
-            ids: As the attribute.
+            ids: As the attribute, shape ``(B,)``.
         """
         rows = lengths.argsort(stable=True)
         lengths = lengths[rows]
@@ -100,11 +100,11 @@ class Prefixes:
         return self.take(torch.randint(len(self), (rows,), generator=rng))
 
     def users(self, chosen: Tensor) -> Tensor:
-        """Whose prefixes these are."""
+        """Whose prefixes these are; numbers and users of shape ``(B,)``."""
         return self._users[self.ends[chosen]]
 
     def targets(self, chosen: Tensor) -> Tensor:
-        """The items that came next."""
+        """The items that came next; numbers and items of shape ``(B,)``."""
         return self.items[self.ends[chosen]]
 
     def take(self, chosen: Tensor) -> tuple[Tensor, Tensor]:

@@ -75,8 +75,8 @@ def model_contrast(
 
     Args:
         h: Data views, first then second, shape ``(2 B, d)``.
-        z: Model views, likewise.
-        ids: As of :func:`data_contrast`.
+        z: Model views, likewise, shape ``(2 B, d)``.
+        ids: As of :func:`data_contrast`, shape ``(B,)``.
         group: Process group whose batches are one batch.
     """
     pairs = torch.stack([torch.cat(pair) for pair in _pairs(h, z)])
@@ -106,10 +106,10 @@ def regulariser(
 
     Args:
         h: Data views, first then second, shape ``(2 B, d)``.
-        z: Model views, likewise.
+        z: Model views, likewise, shape ``(2 B, d)``.
         form: ``"batch"``: of (z1, z2) as printed; ``"row"``: of the three pairs of L_cl2, as in the official code.
         temperature: Divides the inner products.
-        ids: As of :func:`data_contrast`.
+        ids: As of :func:`data_contrast`, shape ``(B,)``.
         group: Process group whose batches are one batch.
     """
     if group is not None:

@@ -1,4 +1,4 @@
-r"""MCLRec as a method: next-item loss, contrast of augmented histories, and augmenters that learn what to contrast.
+r"""MCLRec as a method: next-item loss, contrast of augmented histories, augmenters that learn what to contrast.
 
 .. math::
     L_0 = L_{rec} + \lambda L_{cl1} + \beta (L_{cl2} + \rho R), \qquad L_1 = L_{cl2} + \rho R

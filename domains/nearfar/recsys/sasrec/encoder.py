@@ -167,7 +167,7 @@ class SASRecEncoder(nn.Module):
         Items of all groups are looked up at once: the gradient of each look-up would be a table of all items.
 
         Args:
-            groups: Items and lengths of each, as of :meth:`last`.
+            groups: Items ``(B, L)`` and lengths ``(B,)`` of each, as of :meth:`last`.
         """
         tokens = torch.cat([items.flatten() for items, _ in groups])
         vectors = self.item(tokens).split([items.numel() for items, _ in groups])

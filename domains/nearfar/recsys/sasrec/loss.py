@@ -73,7 +73,7 @@ class NextItemLoss(nn.Module):
             encoder: Its item vectors are the classes.
             states: Shape ``(T, d)``.
             targets: Classes from 0, shape ``(T,)``.
-            draws: From :meth:`draw`; ``None`` compares with all items.
+            draws: From :meth:`draw`, shape ``(K,)``; ``None`` compares with all items.
         """
         items, c = encoder.item.weight[1:], self.config
         if draws is None:
