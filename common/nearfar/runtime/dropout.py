@@ -29,7 +29,7 @@ def dropout(x: Tensor, p: float, *, training: bool) -> Tensor:
     Draws from the default generator of the device, like PyTorch's.
 
     Args:
-        x: Any shape ``(...)``.
+        x: Any shape, ``(..., d)``.
         p: In [0, 1).
         training: ``False`` returns ``x``.
     """
@@ -55,7 +55,7 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """As :func:`dropout`, any shape ``(...)``."""
+        """As :func:`dropout`, any shape, ``(..., d)``."""
         return dropout(x, self.p, training=self.training)
 
     def extra_repr(self) -> str:

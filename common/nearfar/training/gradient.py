@@ -15,7 +15,7 @@ def scale_gradient(x: Tensor, factor: float) -> Tensor:
     reversal (Ganin and Lempitsky, ICML 2015).
 
     Args:
-        x: Any shape ``(...)``.
+        x: Any shape, ``(..., d)``.
         factor: Any number.
 
     Example:
