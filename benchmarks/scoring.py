@@ -14,10 +14,10 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from measure import cost, in_fresh_process
 from numpy.typing import NDArray
 
 from nearfar.recsys import SASRecConfig, load_dataset
@@ -25,6 +25,11 @@ from nearfar.recsys.ranking import hide_seen
 from nearfar.recsys.retrieval import BATCH_SIZE, rank_items
 from nearfar.recsys.sasrec.encoder import SASRecEncoder
 from nearfar.runtime import generator, numpy_generator
+
+if TYPE_CHECKING:
+    from benchmarks.measure import cost, in_fresh_process
+else:
+    from measure import cost, in_fresh_process  # this folder is first on the path of a script
 
 SIDES = ("full matrix", "tiles")
 LARGER = 10  # times the catalogue, for the second row: memory must not follow

@@ -9,7 +9,14 @@ import pytest
 
 from nearfar.errors import ConfigError, DataError
 from nearfar.optional import installed
-from nearfar.recsys import Interactions, leave_one_out, load_dataset
+from nearfar.recsys import (
+    Interactions,
+    Popularity,
+    PopularityConfig,
+    RecsysTask,
+    leave_one_out,
+    load_dataset,
+)
 from nearfar.recsys.atomic import read_interactions
 from nearfar.recsys.config import ColumnsConfig
 from nearfar.recsys.datasets import KNOWN_FILES
@@ -314,3 +321,12 @@ def test_parquet(tmp_path: Path) -> None:
     refused("is not a Parquet file, or truncated")
     path.unlink()
     refused("does not exist")
+
+
+def test_a_run_reads_tables_with_columns_of_other_names(tmp_path: Path, toy_file: Path) -> None:
+    text = toy_file.read_text(encoding="utf-8").replace("\t", ",")
+    path = tmp_path / "named.csv"
+    path.write_text("who,what,when" + text[text.index("\n") :], encoding="utf-8")
+    config = PopularityConfig(data=str(path), columns=ColumnsConfig(user="who", item="what", time="when"))
+    task = RecsysTask(config, Popularity)
+    assert task.card.digest == load_dataset(str(toy_file)).interactions.digest()
