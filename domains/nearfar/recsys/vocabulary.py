@@ -104,7 +104,7 @@ def _python(value: RawId) -> RawId:
 
 def _is_hashable(value: object) -> bool:
     try:
-        hash(value)
+        dict.fromkeys((value,))  # also finds a list inside a tuple
     except TypeError:
         return False
     return isinstance(value, Hashable)
