@@ -11,6 +11,6 @@ SPACE = SearchSpace(
         **SASREC.ranges,
         "contrast.weight": Float(1e-3, 0.5, log=True),
         "augmenters.weight": Float(1e-3, 0.5, log=True),
-        "contrast.rows": Choice(32, 64, 128),
+        "contrast.rows": Choice(16, 32, 64, 128),
     }
 )
