@@ -67,6 +67,7 @@ def test_identical_decorrelated_views_give_zero_and_opposite_ones_four_a_feature
     )
 
 
+@pytest.mark.slow
 def test_expectation_over_independent_views() -> None:
     num_rows, num_features, weight = 16, 8, 0.2
     # The squared correlation of independent Gaussians has mean 1 / (N - 1).

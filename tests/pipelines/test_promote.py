@@ -105,6 +105,7 @@ print(answer["items"][0], [name for name in ("recbole", "ray", "nearfar.pipeline
 """
 
 
+@pytest.mark.slow
 def test_the_champion_loads_where_only_the_store_is_known(fresh: Trained, tmp_path: Path) -> None:
     done, _ = promote(fresh.first.output_dir)
     words = [sys.executable, "-c", LOAD, done.model_uri]

@@ -58,6 +58,7 @@ def test_export_gives_the_model_of_the_run(trained: Outcome, tmp_path: Path) -> 
         export(trained.output_dir, tmp_path / "there" / "model")
 
 
+@pytest.mark.slow
 def test_export_as_graphs(
     trained: Outcome, toy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -103,6 +103,7 @@ def _children(store: Any, experiment: str, run_id: str) -> list[Any]:
     return list(store.client.search_runs([experiment], filter_string=mine))
 
 
+@pytest.mark.slow
 def test_a_search_that_finds_nothing_better(words: Words, space: Path) -> None:
     """The best trial is the usual settings: they are measured once and stand on both sides."""
     outcome = tune(

@@ -116,6 +116,7 @@ def test_registering_twice_changes_nothing(session: type[Any]) -> None:
     assert get_trainer(session.type, "SASRec") is trainer.Trainer
 
 
+@pytest.mark.slow
 def test_registering_alone_and_sessions_leave_anomaly_detection_as_it_was(tmp_path: Path) -> None:
     out = run_python(
         """
