@@ -4,8 +4,8 @@ Every arm gets the same number of encoder updates. The regularisation is searche
 the others search their own terms on top of it, with the same number of trials each; all on validation NDCG@10, seen
 items kept, one seed. Reported are test metrics of seeds no trial has used.
 
-What is done is written to benchmarks/results/beauty/<arm>.json and not done again; within one checkout an interrupted
-search or run goes on where it was.
+What is done is written to benchmarks/results/beauty and not done again: <arm>.json for searches and runs that ended,
+<arm>.journal for the trials of a search. Within one checkout an interrupted trial or run goes on where it was.
 
     python benchmarks/beauty.py --data-dir DIR [--arms ce ce_tuned ...] [--trials 8] [--seeds 3] [--table]
 
@@ -39,16 +39,16 @@ DATA = "amazon-beauty"
 FIRST_SEED = 1000  # of the final runs; trials use seed 0
 COLUMNS = ("hr_at_10", "ndcg_at_10", "hr_at_10_filtered", "ndcg_at_10_filtered")
 
-# 514 updates an epoch, as many as batches of 256 prefixes give; 10,280 in all.
+# 514 updates an epoch, as many as batches of 256 prefixes give; 7,710 in all.
 COMMON: Mapping[str, Any] = {
     "data": DATA,
-    "epochs": 20,
+    "epochs": 15,
     "targets_per_batch": 256,
     "dropout": 0.5,
     "attention_dropout": 0.5,
     "num_threads": 1,
     "optim": {"name": "adamw", "lr": 1e-3, "weight_decay": 0.0, "schedule": "constant"},
-    "selection": {"patience": None, "every": 2},
+    "selection": {"patience": None, "every": 3},
     "tracking": {"log_model": False},
 }
 REGULARISATION: Mapping[str, Any] = {
@@ -135,6 +135,7 @@ def search(name: str, data_dir: Path, trials: int) -> None:
     arm, known = ARMS[name], read(name)
     if not arm.space or "search" in known:
         return
+    RESULTS.mkdir(parents=True, exist_ok=True)
     outcome = tune(
         arm.method,
         words_of(name, data_dir),
@@ -143,6 +144,7 @@ def search(name: str, data_dir: Path, trials: int) -> None:
         trial_seeds=1,
         seeds=0,
         study=f"beauty-{name}",
+        storage=str(RESULTS / f"{name}.journal"),
         space_file=settings_file(f"{name}-space.yaml", arm.space),
     )
     known["search"] = {
