@@ -108,7 +108,7 @@ def popular(recommender: Recommender, seen: set[str]) -> list[str]:
 def test_histories_without_a_known_item(recommender: Recommender, capsys: pytest.CaptureFixture[str]) -> None:
     rows: list[list[object]] = [["i1"], [], ["i99", None], ["i2"]]
     frame = recommender.recommend_from_histories(rows, k=3, unknown="skip")
-    assert "2 histories have no known item" in capsys.readouterr().err
+    assert "without a known item: 2 of 4 histories" in capsys.readouterr().err
     assert frame["user"].tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
     for row in (1, 2):
         part = frame[frame["user"] == row]
