@@ -162,8 +162,8 @@ class Inference(ABC):
         ranked = self._rank_some(indexed, empty, ask, on_empty)
         if empty and on_empty == "popularity":
             warn(
-                f"without a known item: {len(empty)} of {len(indexed)} histories; the most popular items are recommended "
-                "after them"
+                f"without a known item: {len(empty)} of {len(indexed)} histories; "
+                "the most popular items are recommended after them"
             )
         skip = frozenset(empty) if on_empty == "empty" else frozenset()
         return self._answer(names, ranked, ask, as_frame, skip)
