@@ -34,6 +34,12 @@ class LeaveOneOut:
         """Training items of a user, oldest first."""
         return self.data.items[self.data.offsets[user] : self.train_ends[user]]
 
+    def item_counts(self) -> NDArray[np.int64]:
+        """Training events of every item, shape ``(num_items,)``; item ``i`` is at ``i - 1``."""
+        data = self.data
+        trained = np.arange(len(data.items)) < np.repeat(self.train_ends, data.lengths)
+        return np.bincount(data.items[trained] - 1, minlength=data.num_items)
+
     def history(self, user: int, split: Split) -> NDArray[np.int64]:
         """What is known when the target is predicted; the validation item is known at test time."""
         end = self.train_ends[user] + (split == "test")

@@ -50,11 +50,8 @@ class Popularity(Method):
 
     def __init__(self, config: PopularityConfig, split: LeaveOneOut) -> None:  # noqa: ARG002
         super().__init__()
-        data = split.data
-        trained = np.arange(len(data.items)) < np.repeat(split.train_ends, data.lengths)
-        counts = np.bincount(data.items[trained], minlength=data.num_items + 1)[1:]
-        self.scorer = ItemCounts(data.num_items)
-        self.scorer.counts.copy_(torch.from_numpy(counts))
+        self.scorer = ItemCounts(split.data.num_items)
+        self.scorer.counts.copy_(torch.from_numpy(split.item_counts()))
 
     @staticmethod
     def batches(config: PopularityConfig, split: LeaveOneOut, runtime: Runtime) -> BatchSource:  # noqa: ARG004

@@ -41,13 +41,12 @@ class NextItemLoss(nn.Module):
         self.config = config
         counts = np.ones(split.data.num_items)
         if config.sampling == "popularity":
-            data = split.data
-            trained = np.arange(len(data.items)) < np.repeat(split.train_ends, data.lengths)
             # One more each: an item nobody has trained on can be drawn, too.
-            counts += np.bincount(data.items[trained] - 1, minlength=data.num_items)
+            counts += split.item_counts()
         # Follows from the data, so it is moved with the method and not stored with it.
         probability = torch.from_numpy(counts / counts.sum()).float()
         self.register_buffer("draw_probability", probability, persistent=False)
+        self._cumulated = probability.double().cumsum(0)  # draws are made in host memory
 
     def draw(self, rng: torch.Generator) -> Tensor:
         """The items of a step that its targets are compared with, as classes from 0, ``(K,)``.
@@ -60,7 +59,7 @@ class NextItemLoss(nn.Module):
         if self.config.sampling == "uniform":
             return torch.randint(len(self.draw_probability), (count,), generator=rng).to(device)
         # Where the cumulated probabilities pass a uniform number: multinomial() would visit every item.
-        steps = self.draw_probability.cpu().double().cumsum(0)
+        steps = self._cumulated
         drawn = torch.searchsorted(steps, torch.rand(count, generator=rng, dtype=torch.float64) * steps[-1])
         return drawn.clamp(max=len(steps) - 1).to(device)
 
