@@ -1,4 +1,4 @@
-"""Changing a gradient on its way back without changing the value."""
+"""Changing a gradient on its way back without changing the value, or the value without the gradient."""
 
 from __future__ import annotations
 
@@ -26,6 +26,23 @@ def scale_gradient(x: Tensor, factor: float) -> Tensor:
     """
     scaled: Tensor = _ScaleGradient.apply(x, factor)  # type: ignore[no-untyped-call]
     return scaled
+
+
+def scale_value(x: Tensor, factor: float) -> Tensor:
+    """``factor`` times ``x``, with the gradient of ``x``: what is logged and what is descended differ by a weight.
+
+    Args:
+        x: Any shape, ``(..., d)``.
+        factor: Any number.
+
+    Example:
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> y = scale_value(x, 0.5)
+        >>> y.sum().backward()
+        >>> y.tolist(), x.grad.tolist()
+        ([0.5, 0.5], [1.0, 1.0])
+    """
+    return x - (1 - factor) * x.detach()
 
 
 class _ScaleGradient(torch.autograd.Function):

@@ -31,7 +31,7 @@ from nearfar.recsys.split import LeaveOneOut
 from nearfar.recsys.windows import SequenceBatch
 from nearfar.runtime import Runtime
 from nearfar.training import BatchSource, StepContext, StepOutput, Update, chunked_backward
-from nearfar.training.gradient import scale_gradient
+from nearfar.training.gradient import scale_gradient, scale_value
 from nearfar.training.optim import build_optimizer
 
 Terms = dict[str, Tensor]
@@ -142,7 +142,7 @@ class MCLRec(SASRec):
             cl2, reg = self._of_augmenters(scale_gradient(h, a.weight) if both else h, ids, ctx)
             terms["cl2"], terms["reg"] = cl2.detach(), reg.detach()
             own = cl2 + a.regulariser_weight * reg
-            loss = loss + (own - (1 - a.weight) * own.detach() if both else a.weight * own)
+            loss = loss + (scale_value(own, a.weight) if both else a.weight * own)
         return loss
 
     def _of_augmenters(self, h: Tensor, ids: Tensor | None, ctx: StepContext) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,7 @@ from nearfar.recsys.recbole.settings import RecBoleSettings
 from nearfar.recsys.sasrec.encoder import SASRecEncoder
 from nearfar.runtime import generator
 from nearfar.runtime.transfer import to_device
-from nearfar.training.gradient import scale_gradient
+from nearfar.training.gradient import scale_gradient, scale_value
 
 Parts = tuple[Tensor, ...]
 
@@ -141,7 +141,7 @@ class MCLRec(SequentialRecommender):  # type: ignore[misc]  # RecBole is untyped
                 scale_gradient(h, s.cl_beta) if both else h, views.ids, constant=constant
             )
             # The augmenters' gradient has weight 1, the encoder's beta, the value that is logged beta.
-            parts += [t - (1 - s.cl_beta) * t.detach() if both else s.cl_beta * t for t in terms]
+            parts += [scale_value(t, s.cl_beta) if both else s.cl_beta * t for t in terms]
         return tuple(parts)
 
     def augmenter_losses(self, views: Views) -> Parts:
