@@ -7,6 +7,7 @@ Item 0 *inside* a sequence is a masked item: invisible as a key, still a positio
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,6 +22,42 @@ INIT_STD = 0.02
 NORM_EPS = 1e-12
 
 
+@dataclass(frozen=True)
+class Attention:
+    """Who attends to whom among states that lie one after another, ``(N, d)``: sequences of a group are equally long.
+
+    Everything but attention treats states one by one, so groups of different lengths go through a layer together.
+
+    Attributes:
+        groups: Sequences, queries of each and keys of each, per group.
+        visible: Per group, which key each query sees, bool ``(B, 1, Q, L)``; ``None`` is plain causal.
+    """
+
+    groups: Sequence[tuple[int, int, int]]
+    visible: Sequence[Tensor | None]
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, heads: int, p: float) -> Tensor:
+        """Values of visible keys, weighted, with dropout ``p`` of the weights; all of shape ``(N, d)``."""
+        queries = _pieces(query, [(b, q) for b, q, _ in self.groups], heads)
+        keys, values = (_pieces(x, [(b, k) for b, _, k in self.groups], heads) for x in (key, value))
+        mixed = [
+            _attend(*of_group, p).transpose(1, 2).reshape(-1, query.shape[-1])
+            for of_group in zip(queries, keys, values, self.visible, strict=True)
+        ]
+        return _joined(mixed)
+
+
+def _pieces(x: Tensor, shapes: Sequence[tuple[int, int]], heads: int) -> list[Tensor]:
+    """States of each group as ``(B, heads, L, d / heads)``."""
+    parts = [x] if len(shapes) == 1 else x.split([rows * size for rows, size in shapes])
+    return [part.view(*shape, heads, -1).transpose(1, 2) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """One after the other; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
 class Layer(nn.Module):
     """One transformer layer; queries may be fewer than keys."""
 
@@ -33,29 +70,20 @@ class Layer(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, visible: Tensor | None, query: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, attention: Attention, query: Tensor | None = None) -> Tensor:
         """Attend and transform.
 
         Args:
-            x: States ``(B, L, d)``.
-            visible: Which key each query sees, bool ``(B, 1, Q, L)``; ``None`` is plain causal.
-            query: Positions to compute, ``(B, Q, d)``; all of ``x`` by default.
+            x: States ``(N, d)``.
+            attention: Who attends to whom.
+            query: Positions to compute, ``(Q, d)``; all of ``x`` by default.
         """
         query = x if query is None else query
-        attended = _attend(
-            self._split(self.query(query)),
-            self._split(self.key(x)),
-            self._split(self.value(x)),
-            visible,
-            self.attention_dropout if self.training else 0.0,
-        )
-        attended = self.out(attended.transpose(1, 2).flatten(2))
+        p = self.attention_dropout if self.training else 0.0
+        attended = self.out(attention(self.query(query), self.key(x), self.value(x), self.heads, p))
         y: Tensor = self.attention_norm(query + self.dropout(attended))
         z: Tensor = self.norm(y + self.dropout(self.outer(F.gelu(self.inner(y)))))
         return z
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, p: float) -> Tensor:
@@ -143,11 +171,12 @@ class SASRecEncoder(nn.Module):
         Returns:
             States ``(B, L, d)``; those at padding mean nothing.
         """
-        x = self._embed(self.item(items))
+        x = self._embed([items])
+        # Padding is on the right, so the causal mask alone hides it from every real position.
+        causal = Attention([(len(items), items.shape[1], items.shape[1])], [None])
         for layer in self.layers:
-            # Padding is on the right, so the causal mask alone hides it from every real position.
-            x = layer(x, None)
-        return x
+            x = layer(x, causal)
+        return x.view(*items.shape, -1)
 
     def last(self, items: Tensor, lengths: Tensor) -> Tensor:
         """State after the last position of each sequence, masked items (0) allowed inside.
@@ -159,40 +188,29 @@ class SASRecEncoder(nn.Module):
         Returns:
             States ``(B, d)``; the top layer is computed for that one position only.
         """
-        return self._last(items, lengths, self.item(items))
+        return self.last_of_groups([(items, lengths)])
 
     def last_of_groups(self, groups: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         """The same for groups of sequences that are padded to different lengths, one group after the other.
 
-        Items of all groups are looked up at once: the gradient of each look-up would be a table of all items.
-
         Args:
             groups: Items ``(B, L)`` and lengths ``(B,)`` of each, as of :meth:`last`.
         """
-        tokens = torch.cat([items.flatten() for items, _ in groups])
-        vectors = self.item(tokens).split([items.numel() for items, _ in groups])
-        return torch.cat(
-            [
-                self._last(items, lengths, some.view(*items.shape, -1))
-                for (items, lengths), some in zip(groups, vectors, strict=True)
-            ]
-        )
-
-    def _last(self, items: Tensor, lengths: Tensor, vectors: Tensor) -> Tensor:
-        x = self._embed(vectors)
-        size = items.shape[1]
-        causal = torch.ones(size, size, dtype=torch.bool, device=items.device).tril()
-        visible = causal & (items != 0)[:, None, :]
-        # A softmax over nothing is NaN: a query that may see nothing sees itself.
-        blind = ~visible.any(-1, keepdim=True)
-        visible = (visible | (blind & torch.eye(size, dtype=torch.bool, device=items.device)))[:, None]
+        x = self._embed([items for items, _ in groups])
+        visible = [_visible(items) for items, _ in groups]
+        shapes = [items.shape for items, _ in groups]
+        everywhere = Attention([(rows, size, size) for rows, size in shapes], visible)
         for layer in self.layers[:-1]:
-            x = layer(x, visible)
-        end = (lengths - 1)[:, None, None]
-        query = x.gather(1, end.expand(-1, 1, x.shape[-1]))
-        seen = visible.gather(2, end[:, None].expand(-1, 1, 1, size))
-        state: Tensor = self.layers[-1](x, seen, query)
-        return state[:, 0]
+            x = layer(x, everywhere)
+        ends, seen, begin = [], [], 0
+        for (items, lengths), mask in zip(groups, visible, strict=True):
+            rows, size = items.shape
+            ends.append(begin + torch.arange(rows, device=items.device) * size + lengths - 1)
+            seen.append(mask.gather(2, (lengths - 1)[:, None, None, None].expand(-1, 1, 1, size)))
+            begin += rows * size
+        at_ends = Attention([(rows, 1, size) for rows, size in shapes], seen)
+        state: Tensor = self.layers[-1](x, at_ends, x.index_select(0, torch.cat(ends)))
+        return state
 
     @torch.no_grad()
     def embed(self, histories: list[NDArray[np.int64]]) -> Tensor:
@@ -210,9 +228,29 @@ class SASRecEncoder(nn.Module):
         """Logit of every item, ``(..., num_items)``; column ``i - 1`` belongs to item ``i``."""
         return states @ self.item.weight[1:].T
 
-    def _embed(self, vectors: Tensor) -> Tensor:
-        size = vectors.shape[1]
-        if size > self.max_length:
-            raise ValueError(f"items: at most max_length = {self.max_length} positions, got {size}")
-        x: Tensor = self.dropout(self.norm(vectors + self.position.weight[:size]))
+    def _embed(self, groups: Sequence[Tensor]) -> Tensor:
+        """Input states ``(N, d)`` of items ``(B, L)`` of each group.
+
+        Items of all groups are looked up at once: the gradient of each look-up would be a table of all items.
+        """
+        longest = max(items.shape[1] for items in groups)
+        if longest > self.max_length:
+            raise ValueError(f"items: at most max_length = {self.max_length} positions, got {longest}")
+        vectors = self.item(torch.cat([items.flatten() for items in groups]))
+        parts = [vectors] if len(groups) == 1 else vectors.split([items.numel() for items in groups])
+        placed = [
+            (part.view(*items.shape, -1) + self.position.weight[: items.shape[1]]).flatten(0, 1)
+            for part, items in zip(parts, groups, strict=True)
+        ]
+        x: Tensor = self.dropout(self.norm(_joined(placed)))
         return x
+
+
+def _visible(items: Tensor) -> Tensor:
+    """Which items each position sees, itself and earlier ones but no masked ones, bool ``(B, 1, L, L)``."""
+    size = items.shape[1]
+    causal = torch.ones(size, size, dtype=torch.bool, device=items.device).tril()
+    visible = causal & (items != 0)[:, None, :]
+    # A softmax over nothing is NaN: a query that may see nothing sees itself.
+    blind = ~visible.any(-1, keepdim=True)
+    return (visible | (blind & torch.eye(size, dtype=torch.bool, device=items.device)))[:, None]
