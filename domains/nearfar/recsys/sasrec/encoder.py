@@ -24,7 +24,7 @@ NORM_EPS = 1e-12
 
 @dataclass(frozen=True)
 class Attention:
-    """Who attends to whom among states that lie one after another, ``(N, d)``: sequences of a group are equally long.
+    """Who attends to whom among states ``(N, d)`` one after another; sequences of a group are equally long.
 
     Everything but attention treats states one by one, so groups of different lengths go through a layer together.
 
