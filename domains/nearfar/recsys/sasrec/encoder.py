@@ -49,8 +49,13 @@ class Attention:
 
 def _pieces(x: Tensor, shapes: Sequence[tuple[int, int]], heads: int) -> list[Tensor]:
     """States of each group as ``(B, heads, L, d / heads)``."""
-    parts = [x] if len(shapes) == 1 else x.split([rows * size for rows, size in shapes])
+    parts = _parted(x, [rows * size for rows, size in shapes])
     return [part.view(*shape, heads, -1).transpose(1, 2) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _parted(x: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
+    """So many rows for each; a single size, which an exported graph may not know, is not looked at."""
+    return [x] if len(sizes) == 1 else x.split(list(sizes))
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
@@ -209,7 +214,7 @@ class SASRecEncoder(nn.Module):
             seen.append(mask.gather(2, (lengths - 1)[:, None, None, None].expand(-1, 1, 1, size)))
             begin += rows * size
         at_ends = Attention([(rows, 1, size) for rows, size in shapes], seen)
-        state: Tensor = self.layers[-1](x, at_ends, x.index_select(0, torch.cat(ends)))
+        state: Tensor = self.layers[-1](x, at_ends, x.index_select(0, _joined(ends)))
         return state
 
     @torch.no_grad()
@@ -237,7 +242,7 @@ class SASRecEncoder(nn.Module):
         if longest > self.max_length:
             raise ValueError(f"items: at most max_length = {self.max_length} positions, got {longest}")
         vectors = self.item(torch.cat([items.flatten() for items in groups]))
-        parts = [vectors] if len(groups) == 1 else vectors.split([items.numel() for items in groups])
+        parts = _parted(vectors, [items.numel() for items in groups])
         placed = [
             (part.view(*items.shape, -1) + self.position.weight[: items.shape[1]]).flatten(0, 1)
             for part, items in zip(parts, groups, strict=True)
