@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from nearfar.runtime import generator, isolated_rng
 
@@ -73,3 +74,9 @@ class Augmenters(nn.Module):
             return F.normalize(h, dim=-1, eps=EPS)
         first, second = h.chunk(2)
         return torch.cat([self.networks[0](first), self.networks[-1](second)])
+
+    def as_constant(self, h: Tensor) -> Tensor:
+        """The same views of ``h``, ``(2 B, d)``; their gradient reaches it and not the weights."""
+        weights = {name: weight.detach() for name, weight in self.named_parameters()}
+        views: Tensor = functional_call(self, weights, (h,))
+        return views

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
 from nearfar.config import Settings
 from nearfar.recsys.config import SequenceModelConfig
+
+Schedule: TypeAlias = Literal["simultaneous", "paper", "official", "joint"]
 
 
 class ContrastConfig(Settings):
@@ -46,13 +48,18 @@ class AugmenterConfig(Settings):
     )
     shared: bool = Field(False, description="One augmenter for both views.")
 
+    @property
+    def learned(self) -> bool:
+        """Whether there are augmenters to train."""
+        return self.weight > 0 and self.kind == "learned"
+
 
 class MCLRecConfig(SequenceModelConfig):
     """MCLRec (Qin et al., SIGIR 2023) on position-parallel SASRec."""
 
     contrast: ContrastConfig = ContrastConfig()
     augmenters: AugmenterConfig = AugmenterConfig()
-    schedule: Literal["simultaneous", "paper", "official", "joint"] = Field(
+    schedule: Schedule = Field(
         "simultaneous",
         description="simultaneous: encoder and augmenters in one step, each by its own loss; paper: one after the "
         "other; official: encoder, augmenters, encoder again; joint: all by one loss.",
@@ -75,4 +82,4 @@ class MCLRecConfig(SequenceModelConfig):
     @property
     def learns_augmenters(self) -> bool:
         """Whether there are augmenters to train."""
-        return self.uses_views and self.augmenters.weight > 0 and self.augmenters.kind == "learned"
+        return self.uses_views and self.augmenters.learned

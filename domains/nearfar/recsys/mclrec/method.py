@@ -24,17 +24,15 @@ from nearfar.config import OptimConfig
 from nearfar.recsys.mclrec.augmenters import Augmenters
 from nearfar.recsys.mclrec.batches import ContrastBatch, ContrastBatches, Views
 from nearfar.recsys.mclrec.config import MCLRecConfig
-from nearfar.recsys.mclrec.losses import data_contrast, model_contrast, regulariser, spread
+from nearfar.recsys.mclrec.losses import spread
+from nearfar.recsys.mclrec.objective import Objective, Terms
 from nearfar.recsys.sasrec.encoder import SASRecEncoder
 from nearfar.recsys.sasrec.method import SASRec
 from nearfar.recsys.split import LeaveOneOut
 from nearfar.recsys.windows import SequenceBatch
 from nearfar.runtime import Runtime
 from nearfar.training import BatchSource, StepContext, StepOutput, Update, chunked_backward
-from nearfar.training.gradient import scale_gradient, scale_value
 from nearfar.training.optim import build_optimizer
-
-Terms = dict[str, Tensor]
 
 
 class MCLRec(SASRec):
@@ -54,6 +52,7 @@ class MCLRec(SASRec):
         super().__init__(config, split)
         self.config = config
         a = config.augmenters
+        self.objective = Objective(config.contrast, a, config.schedule)
         self.augmenters = Augmenters(config.dim, a.kind, shared=a.shared, seed=config.seed)
 
     @staticmethod
@@ -75,7 +74,8 @@ class MCLRec(SASRec):
 
     def updates(self, step: int) -> Sequence[Update]:  # noqa: ARG002
         """Who moves in which order; by ``schedule``."""
-        encoder = Update("main", self.step, follows="encoder." if self._two_losses else "")
+        both = self.config.uses_views and self.objective.two_losses
+        encoder = Update("main", self.step, follows="encoder." if both else "")
         augmenters = Update("augmenters", self.augmenter_step, "augmenters_")
         again = Update("main", self.step, "again_")
         if self.config.schedule == "official":  # its encoder moves twice, with or without augmenters
@@ -104,22 +104,13 @@ class MCLRec(SASRec):
         return StepOutput(rec + contrastive, terms, descended=True)
 
     def augmenter_step(self, batch: ContrastBatch, ctx: StepContext) -> StepOutput:
-        """The augmenters' loss L_1; user vectors are constants to it.
-
-        The paper gives R the weight it has in L_0, its code that relative to L_cl2.
-        """
+        """The augmenters' loss L_1; user vectors are constants to it."""
         assert batch.views is not None
         with torch.no_grad():
             h = self.encode(batch.views)
-        a = self.config.augmenters
-        weight = a.regulariser_weight * (a.weight if self.config.schedule == "paper" else 1.0)
-        cl2, reg = self._of_augmenters(h, batch.views.ids, ctx)
-        return StepOutput(cl2 + weight * reg, {"cl2": cl2, "reg": reg})
-
-    @property
-    def _two_losses(self) -> bool:
-        """Whether one step moves the encoder by L_0 and the augmenters by L_1."""
-        return self.config.learns_augmenters and self.config.schedule == "simultaneous"
+        terms = self.objective.augmenter_terms(h, self.augmenters, batch.views.ids, ctx.runtime.group)
+        loss = terms["cl2"] + self.objective.own_regulariser_weight * terms["reg"]
+        return StepOutput(loss, terms)
 
     def encode(self, views: Views) -> Tensor:
         """User vectors of first views, then of second views, shape ``(2 B, d)``."""
@@ -127,36 +118,10 @@ class MCLRec(SASRec):
 
     def _contrastive(self, h: Tensor, ids: Tensor | None, ctx: StepContext, terms: Terms) -> Tensor:
         """Weighted contrastive terms of L_0; adds them unweighted to ``terms``."""
-        c, a = self.config.contrast, self.config.augmenters
-        loss = h.new_zeros(())
+        found = self.objective.encoder_terms(h, self.augmenters, ids, ctx.runtime.group)
         terms["norm"] = h.detach().norm(dim=-1).mean()
-        if c.weight > 0:
-            cl1 = data_contrast(
-                h, temperature=c.temperature, similarity=c.similarity, ids=ids, group=ctx.runtime.group
-            )
-            terms["cl1"] = cl1.detach()
-            loss = loss + c.weight * cl1
-        if a.weight > 0:
-            both = self._two_losses
-            # One evaluation, two losses: a gradient of weight 1 for the augmenters, of weight beta for the encoder.
-            cl2, reg = self._of_augmenters(scale_gradient(h, a.weight) if both else h, ids, ctx)
-            terms["cl2"], terms["reg"] = cl2.detach(), reg.detach()
-            own = cl2 + a.regulariser_weight * reg
-            loss = loss + (scale_value(own, a.weight) if both else a.weight * own)
-        return loss
-
-    def _of_augmenters(self, h: Tensor, ids: Tensor | None, ctx: StepContext) -> tuple[Tensor, Tensor]:
-        """L_cl2 and R."""
-        z, group = self.augmenters(h), ctx.runtime.group
-        reg = regulariser(
-            h,
-            z,
-            form=self.config.augmenters.regulariser,
-            temperature=self.config.contrast.temperature,
-            ids=ids,
-            group=group,
-        )
-        return model_contrast(h, z, ids=ids, group=group), reg
+        terms.update({name: term.detach() for name, term in found.items()})
+        return self.objective.weighted(found)
 
     def _spread_step(self, windows: SequenceBatch, ctx: StepContext) -> StepOutput:
         """Next-item loss, and the spread of some of the same states: no views, no second encoding.

@@ -12,19 +12,16 @@ import torch.nn.functional as F
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
-from torch.func import functional_call
 
 from nearfar.augment import two_views
 from nearfar.errors import ConfigError
 from nearfar.objectives.linear_cross_entropy import linear_cross_entropy
 from nearfar.recsys.mclrec.augmenters import Augmenters
 from nearfar.recsys.mclrec.batches import Views
-from nearfar.recsys.mclrec.losses import data_contrast, model_contrast, regulariser
 from nearfar.recsys.recbole.settings import RecBoleSettings
 from nearfar.recsys.sasrec.encoder import SASRecEncoder
 from nearfar.runtime import generator
 from nearfar.runtime.transfer import to_device
-from nearfar.training.gradient import scale_gradient, scale_value
 
 Parts = tuple[Tensor, ...]
 
@@ -47,6 +44,7 @@ class MCLRec(SequentialRecommender):  # type: ignore[misc]  # RecBole is untyped
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         s = self.settings = RecBoleSettings.read(config)
+        self.objective = s.objective
         self.seed = int(config["seed"])
         self.encoder = SASRecEncoder(
             self.n_items - 1,  # RecBole counts padding
@@ -82,7 +80,7 @@ class MCLRec(SequentialRecommender):  # type: ignore[misc]  # RecBole is untyped
         Raises:
             ConfigError: If the schedule makes several updates per batch; those are :class:`MCLRecTrainer`'s.
         """
-        if self.settings.alternates:
+        if self.objective.alternates:
             raise ConfigError(
                 f"cl_schedule '{self.settings.cl_schedule}' makes several updates per batch, RecBole's Trainer one: "
                 "train with the MCLRecTrainer that get_trainer(...) finds, or set 'simultaneous' or 'joint'"
@@ -124,46 +122,20 @@ class MCLRec(SequentialRecommender):  # type: ignore[misc]  # RecBole is untyped
         Returns:
             Scalars.
         """
-        s = self.settings
         rows = to_device(Views.of(*self._rows(interaction)), self.encoder.item.weight.device)
         targets = interaction[self.POS_ITEM_ID] - 1
         parts = [linear_cross_entropy(self._encode(rows), self.encoder.item.weight[1:], targets)]
-        if views is None:
-            return tuple(parts)
-        h = self._encode(views)
-        if s.lmd > 0:
-            options: Any = {"temperature": s.cl_temperature, "similarity": s.cl_similarity}
-            parts.append(s.lmd * data_contrast(h, ids=views.ids, **options))
-        if s.cl_beta > 0:
-            both = s.cl_schedule == "simultaneous" and s.learns_augmenters
-            constant = s.alternates or not s.learns_augmenters
-            terms = self._of_augmenters(
-                scale_gradient(h, s.cl_beta) if both else h, views.ids, constant=constant
-            )
-            # The augmenters' gradient has weight 1, the encoder's beta, the value that is logged beta.
-            parts += [scale_value(t, s.cl_beta) if both else s.cl_beta * t for t in terms]
+        if views is not None:
+            terms = self.objective.encoder_terms(self._encode(views), self.augmenters, views.ids)
+            parts += [self.objective.weighted({name: term}) for name, term in terms.items()]
         return tuple(parts)
 
     def augmenter_losses(self, views: Views) -> Parts:
-        """L_cl2 and the weighted R for the augmenters; user vectors are constants.
-
-        The paper gives R the weight it has in the encoder's loss, its code that relative to L_cl2.
-        """
+        """L_cl2 and the weighted R for the augmenters; user vectors are constants."""
         with torch.no_grad():
             h = self._encode(views)
-        cl2, reg = self._of_augmenters(h, views.ids, constant=False)
-        return cl2, reg * (self.settings.cl_beta if self.settings.cl_schedule == "paper" else 1.0)
-
-    def _of_augmenters(self, h: Tensor, ids: Tensor | None, *, constant: bool) -> Parts:
-        """L_cl2, and R times its relative weight."""
-        s = self.settings
-        if constant:
-            fixed = {name: weight.detach() for name, weight in self.augmenters.named_parameters()}
-            z = functional_call(self.augmenters, fixed, (h,))
-        else:
-            z = self.augmenters(h)
-        reg = regulariser(h, z, form=s.cl_regulariser, temperature=s.cl_temperature, ids=ids)
-        return model_contrast(h, z, ids=ids), s.cl_regulariser_weight * reg
+        terms = self.objective.augmenter_terms(h, self.augmenters, views.ids)
+        return terms["cl2"], self.objective.own_regulariser_weight * terms["reg"]
 
     def _encode(self, rows: Views) -> Tensor:
         """User vectors in the order of the rows before they were sorted."""

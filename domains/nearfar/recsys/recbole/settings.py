@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 
 from nearfar.config import Layer, Settings, resolve
 from nearfar.errors import ConfigError
-from nearfar.recsys.mclrec.config import AugmenterConfig, ContrastConfig
+from nearfar.recsys.mclrec.config import AugmenterConfig, ContrastConfig, Schedule
+from nearfar.recsys.mclrec.objective import Objective
 
-Schedule = Literal["simultaneous", "joint", "paper", "official"]
 Stage = Literal["encoder", "augmenters"]
 
 # The official code moves the encoder twice a batch.
@@ -87,20 +87,26 @@ class RecBoleSettings(Settings):
         return self
 
     @property
-    def alternates(self) -> bool:
-        """Whether a batch makes several updates, which RecBole's own Trainer cannot."""
-        return self.cl_schedule in STAGES
+    def objective(self) -> Objective:
+        """The contrastive terms, their weights and their schedule."""
+        contrast = ContrastConfig(
+            weight=self.lmd, temperature=self.cl_temperature, similarity=self.cl_similarity
+        )
+        augmenters = AugmenterConfig(
+            weight=self.cl_beta,
+            regulariser_weight=self.cl_regulariser_weight,
+            regulariser=self.cl_regulariser,
+            kind=self.cl_augmenters,
+            shared=self.cl_shared,
+        )
+        return Objective(contrast, augmenters, self.cl_schedule)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Who moves on a batch, in order."""
         stages: tuple[Stage, ...] = STAGES.get(self.cl_schedule, ("encoder",))
-        return tuple(stage for stage in stages if stage == "encoder" or self.learns_augmenters)
-
-    @property
-    def learns_augmenters(self) -> bool:
-        """Whether there are augmenters to train."""
-        return self.cl_beta > 0 and self.cl_augmenters == "learned"
+        learned = self.objective.augmenters.learned
+        return tuple(stage for stage in stages if stage == "encoder" or learned)
 
     @classmethod
     def recbole_defaults(cls) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class MCLRecTrainer(Trainer):  # type: ignore[misc]  # RecBole is untyped
     """
 
     def __init__(self, config: Any, model: Any) -> None:
-        if model.settings.alternates and not config["single_spec"]:
+        if model.objective.alternates and not config["single_spec"]:
             raise ConfigError(
                 f"cl_schedule '{model.settings.cl_schedule}' trains on one device: use 'simultaneous', or nproc=1"
             )
@@ -84,7 +84,7 @@ class MCLRecTrainer(Trainer):  # type: ignore[misc]  # RecBole is untyped
         self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False
     ) -> Any:
         train_data.generator.manual_seed(stream_seed(self.model.seed, "order", epoch_idx))
-        if self.model.settings.alternates:
+        if self.model.objective.alternates:
             return self._alternate(train_data)
         compute = loss_func or self.model.calculate_loss
 

@@ -1,0 +1,109 @@
+"""The contrastive parts of MCLRec's two losses: which terms, their weights, and whom their gradients reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from nearfar.recsys.mclrec.augmenters import Augmenters
+from nearfar.recsys.mclrec.config import AugmenterConfig, ContrastConfig, Schedule
+from nearfar.recsys.mclrec.losses import data_contrast, model_contrast, regulariser
+from nearfar.training.gradient import scale_gradient, scale_value
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+Terms = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What the encoder and the augmenters descend besides the next-item loss.
+
+    Args:
+        contrast: Of the data views; its ``objective`` is not looked at.
+        augmenters: Of the model views.
+        schedule: Who moves in which order.
+    """
+
+    contrast: ContrastConfig
+    augmenters: AugmenterConfig
+    schedule: Schedule
+
+    @property
+    def alternates(self) -> bool:
+        """Whether a batch makes several updates."""
+        return self.schedule in ("paper", "official")
+
+    @property
+    def two_losses(self) -> bool:
+        """Whether one step moves the encoder by L_0 and the augmenters by L_1."""
+        return self.schedule == "simultaneous" and self.augmenters.learned
+
+    def encoder_terms(
+        self,
+        h: Tensor,
+        augmenters: Augmenters,
+        ids: Tensor | None = None,
+        group: ProcessGroup | None = None,
+    ) -> Terms:
+        """The terms of L_0 that have a weight, without it: of ``cl1``, ``cl2``, ``reg``.
+
+        With schedule ``simultaneous`` one evaluation serves two losses: :meth:`weighted` gives the augmenters a
+        gradient of weight 1, the encoder one of weight beta. Where updates alternate the augmenters are constants.
+
+        Args:
+            h: User vectors of first views, then of second views, shape ``(2 B, d)``.
+            augmenters: Make model views of them.
+            ids: Rows with equal ids are no negatives of each other, int64, shape ``(B,)``.
+            group: Process group whose batches are one batch.
+        """
+        terms, beta = {}, self.augmenters.weight
+        if self.contrast.weight > 0:
+            c = self.contrast
+            terms["cl1"] = data_contrast(
+                h, temperature=c.temperature, similarity=c.similarity, ids=ids, group=group
+            )
+        if beta > 0:
+            h = scale_gradient(h, beta) if self.two_losses else h
+            z = augmenters.as_constant(h) if self.alternates else augmenters(h)
+            terms |= self._of_model_views(h, z, ids, group)
+        return terms
+
+    def weighted(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """Weighted sum of terms of :meth:`encoder_terms`, of all or of some; a scalar."""
+        a = self.augmenters
+        parts = [self.contrast.weight * terms["cl1"]] if "cl1" in terms else []
+        weights = {"cl2": 1.0, "reg": a.regulariser_weight}
+        own = [weight * terms[name] for name, weight in weights.items() if name in terms]
+        if own:
+            loss = torch.stack(own).sum()
+            parts.append(scale_value(loss, a.weight) if self.two_losses else a.weight * loss)
+        return torch.stack(parts).sum()
+
+    def augmenter_terms(
+        self,
+        h: Tensor,
+        augmenters: Augmenters,
+        ids: Tensor | None = None,
+        group: ProcessGroup | None = None,
+    ) -> Terms:
+        """``cl2`` and ``reg`` of L_1, without weights, for user vectors without gradient; as :meth:`encoder_terms`."""
+        return self._of_model_views(h, augmenters(h), ids, group)
+
+    @property
+    def own_regulariser_weight(self) -> float:
+        """Weight of R in L_1: the paper gives it what it has in L_0, its code that relative to L_cl2."""
+        a = self.augmenters
+        return a.regulariser_weight * (a.weight if self.schedule == "paper" else 1.0)
+
+    def _of_model_views(self, h: Tensor, z: Tensor, ids: Tensor | None, group: ProcessGroup | None) -> Terms:
+        form, temperature = self.augmenters.regulariser, self.contrast.temperature
+        return {
+            "cl2": model_contrast(h, z, ids=ids, group=group),
+            "reg": regulariser(h, z, form=form, temperature=temperature, ids=ids, group=group),
+        }
