@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from nearfar.config import RunConfig
-from nearfar.errors import ConfigError, DivergedError
+from nearfar.errors import ConfigError, DivergedError, PreemptedError
 from nearfar.pipelines.cli import run
 from nearfar.pipelines.registry import methods
 from nearfar.pipelines.settings import resolve_settings
@@ -155,6 +155,26 @@ def test_diverged_and_pruned_trials_are_no_failures(
     assert outcome.trials == {"complete": 2, "pruned": 1}
     assert outcome.run_id is None
     assert "trial 2/3 pruned: diverged: step 3" in capsys.readouterr().err
+
+
+def test_a_trial_that_was_cut_short_and_repeated_is_one_that_ended(
+    words: Words, space: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nearfar.pipelines.tune as module
+
+    def search() -> dict[str, int]:
+        given = [*words, "tracking.enabled=false"]
+        outcome = tune("recsys.sasrec", given, trials=2, trial_seeds=1, seeds=0, study="p", space_file=space)
+        return outcome.trials
+
+    def stopped(*args: Any, **options: Any) -> Any:
+        raise PreemptedError("stopped (SIGTERM)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "train", stopped)
+        with pytest.raises(PreemptedError):
+            search()
+    assert search() == {"complete": 2}
 
 
 @pytest.mark.parametrize(

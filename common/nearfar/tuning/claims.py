@@ -151,13 +151,10 @@ def requeue(study: Any) -> int:
         study: Optuna's study.
     """
     trials = study.get_trials(deepcopy=False)
-    repeated = {trial.user_attrs.get(RETRY_OF) for trial in trials}
-    count = 0
-    for trial in trials:
-        if trial.number not in repeated and needs_retry(trials, trial):
-            study.enqueue_trial(dict(trial.params), user_attrs={RETRY_OF: trial.number})
-            count += 1
-    return count
+    cut_short = [trial for trial in last_attempts(trials) if needs_retry(trials, trial)]
+    for trial in cut_short:
+        study.enqueue_trial(dict(trial.params), user_attrs={RETRY_OF: trial.number})
+    return len(cut_short)
 
 
 def needs_retry(trials: Sequence[Any], trial: Any) -> bool:
@@ -197,6 +194,16 @@ def originals(trials: Sequence[Any]) -> list[Any]:
     return [trial for trial in trials if RETRY_OF not in trial.user_attrs]
 
 
+def last_attempts(trials: Sequence[Any]) -> list[Any]:
+    """Trials that no other repeats: one for each original, its last.
+
+    Args:
+        trials: All of a study.
+    """
+    repeated = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    return [trial for trial in trials if trial.number not in repeated]
+
+
 def ordinal_of(trials: Sequence[Any], trial: Any) -> int:
     """Place of a trial among the originals; that of the trial it repeats, for a retry.
 
@@ -217,8 +224,7 @@ def is_finished(trials: Sequence[Any], num_trials: int) -> bool:
     """
     if len(originals(trials)) < num_trials or any(not trial.state.is_finished() for trial in trials):
         return False
-    repeated = {trial.user_attrs.get(RETRY_OF) for trial in trials}
-    return all(trial.number in repeated or not needs_retry(trials, trial) for trial in trials)
+    return not any(needs_retry(trials, trial) for trial in last_attempts(trials))
 
 
 def reasons(trials: Sequence[Any]) -> Mapping[str, int]:

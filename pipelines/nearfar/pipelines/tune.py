@@ -44,7 +44,7 @@ from nearfar.tuning import (
     run_crew,
     work,
 )
-from nearfar.tuning.claims import originals
+from nearfar.tuning.claims import last_attempts
 from nearfar.tuning.space import setting
 
 __all__ = ["Search", "TuneOutcome", "tune"]
@@ -92,7 +92,7 @@ class TuneOutcome:
         study: Its name.
         best_value: Validation metric of the best trial, mean over its seeds.
         best_params: Settings of the best trial.
-        trials: Trials by how they ended.
+        trials: Trials by how they ended; one that was cut short and repeated, by how its last attempt did.
         run_id: MLflow run of the search.
         metrics: Test metrics of the best settings, ``<metric>_mean``, ``_std`` and ``_n``.
         default_metrics: The same of the settings without the search, under the same seeds.
@@ -400,7 +400,7 @@ def _finish(
 ) -> TuneOutcome:
     """Measure the best settings and the usual ones on test, once for the whole study; show the search."""
     study = job.study
-    states = [trial.state.name for trial in originals(study.get_trials(deepcopy=False))]
+    states = [trial.state.name for trial in last_attempts(study.get_trials(deepcopy=False))]
     complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
     if not complete:
         raise NearfarError(f"study '{search.study}': no trial came to its end; see their reasons in MLflow")
