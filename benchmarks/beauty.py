@@ -1,4 +1,4 @@
-"""Do MCLRec's augmenters matter? Five recommenders on Amazon Beauty, equal updates, several seeds, both protocols.
+"""Do MCLRec's augmenters matter? Recommenders on Amazon Beauty, equal updates, several seeds, both protocols.
 
 Every arm gets the same number of encoder updates. The regularisation is searched once, for plain cross-entropy;
 uniformity and MCLRec search their own terms on top of it, and frozen augmenters get what was found for learned ones, so
@@ -32,6 +32,7 @@ from nearfar.atomic import write_atomically
 from nearfar.pipelines.seeds import Job, run_jobs, summarise
 from nearfar.pipelines.tune import tune
 from nearfar.recsys.bootstrap import paired_bootstrap
+from nearfar.recsys.ranking import FILTERED
 from nearfar.recsys.ranks import FILE, TestRanks
 from nearfar.tuning.space import setting
 
@@ -215,20 +216,23 @@ def table() -> str:
             summary = summarise(runs)
             cells = [f"{summary[f'test/{c}_mean']:.4f} ± {summary[f'test/{c}_std']:.4f}" for c in COLUMNS]
             lines.append("| " + " | ".join([arm.title, str(len(runs)), *cells]) + " |")
-    lines += ["", "NDCG@10, seen items kept: difference, 95 % over users, p"]
-    for name, other in COMPARED:
-        ranks, others = _ranks(name), _ranks(other)
-        if ranks is not None and others is not None:
-            found = paired_bootstrap(ranks, others)
-            told = f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f}), p = {found.p_value:.4f}"
-            lines.append(f"{ARMS[name].title} - {ARMS[other].title}: {told}")
+    for told, protocol in (("seen items kept", ""), ("filtered", FILTERED)):
+        lines += ["", f"NDCG@10, {told}: difference, 95 % over users, p"]
+        for name, other in COMPARED:
+            ranks, others = _ranks(name, protocol), _ranks(other, protocol)
+            if ranks is not None and others is not None:
+                found = paired_bootstrap(ranks, others)
+                figures = (
+                    f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f}), p = {found.p_value:.4f}"
+                )
+                lines.append(f"{ARMS[name].title} - {ARMS[other].title}: {figures}")
     return "\n".join(lines)
 
 
-def _ranks(name: str) -> np.ndarray | None:
-    """Test ranks, seen items kept, of all seeds, shape ``(S, U)``."""
+def _ranks(name: str, protocol: str) -> np.ndarray | None:
+    """Test ranks of all seeds, shape ``(S, U)``."""
     files = sorted((RESULTS / "ranks").glob(f"{name}-[0-9]*.npz"))
-    return np.stack([TestRanks.read(file).ranks[""] for file in files]) if files else None
+    return np.stack([TestRanks.read(file).ranks[protocol] for file in files]) if files else None
 
 
 def main() -> None:
