@@ -401,8 +401,7 @@ def _finish(
     """Measure the best settings and the usual ones on test, once for the whole study; show the search."""
     study = job.study
     states = [trial.state.name for trial in last_attempts(study.get_trials(deepcopy=False))]
-    complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
-    if not complete:
+    if "COMPLETE" not in states:
         raise NearfarError(f"study '{search.study}': no trial came to its end; see their reasons in MLflow")
     best = study.best_trial
     words = [setting(key, value) for key, value in best.params.items()]

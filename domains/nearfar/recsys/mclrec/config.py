@@ -48,11 +48,6 @@ class AugmenterConfig(Settings):
     )
     shared: bool = Field(False, description="One augmenter for both views.")
 
-    @property
-    def learned(self) -> bool:
-        """Whether there are augmenters to train."""
-        return self.weight > 0 and self.kind == "learned"
-
 
 class MCLRecConfig(SequenceModelConfig):
     """MCLRec (Qin et al., SIGIR 2023) on position-parallel SASRec."""
@@ -78,8 +73,3 @@ class MCLRecConfig(SequenceModelConfig):
         """Whether any term needs augmented histories."""
         c = self.contrast
         return c.objective == "mclrec" and (c.weight > 0 or self.augmenters.weight > 0)
-
-    @property
-    def learns_augmenters(self) -> bool:
-        """Whether there are augmenters to train."""
-        return self.uses_views and self.augmenters.learned

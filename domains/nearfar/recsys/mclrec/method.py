@@ -66,23 +66,20 @@ class MCLRec(SASRec):
         Adam treats every parameter on its own, so one optimiser over both equals two.
         """
         encoder, augmenters = list(self.encoder.parameters()), list(self.augmenters.parameters())
-        if not self.config.learns_augmenters:
+        if not self.objective.learns_augmenters:
             return {"main": build_optimizer(encoder, config)}
-        if self.config.schedule in ("simultaneous", "joint"):
+        if not self.objective.alternates:
             return {"main": build_optimizer([*encoder, *augmenters], config)}
         return {"main": build_optimizer(encoder, config), "augmenters": build_optimizer(augmenters, config)}
 
     def updates(self, step: int) -> Sequence[Update]:  # noqa: ARG002
         """Who moves in which order; by ``schedule``."""
-        both = self.config.uses_views and self.objective.two_losses
-        encoder = Update("main", self.step, follows="encoder." if both else "")
-        augmenters = Update("augmenters", self.augmenter_step, "augmenters_")
+        encoder = Update("main", self.step, follows="encoder." if self.objective.two_losses else "")
         again = Update("main", self.step, "again_")
-        if self.config.schedule == "official":  # its encoder moves twice, with or without augmenters
-            return (encoder, augmenters, again) if self.config.learns_augmenters else (encoder, again)
-        if self.config.schedule == "paper" and self.config.learns_augmenters:
-            return (encoder, augmenters)
-        return (encoder,)
+        augmenters = Update("augmenters", self.augmenter_step, "augmenters_")
+        first, *others = self.objective.stages
+        assert first == "encoder"
+        return (encoder, *(again if stage == "encoder" else augmenters for stage in others))
 
     def step(self, batch: ContrastBatch, ctx: StepContext) -> StepOutput:  # type: ignore[override]
         """The encoder's loss L_0; with schedule ``simultaneous`` the augmenters' gradient comes along."""

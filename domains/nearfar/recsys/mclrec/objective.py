@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 Terms = dict[str, Tensor]
+Stage: TypeAlias = Literal["encoder", "augmenters"]
+
+# Of schedules that move one after the other. The official code moves the encoder twice a batch.
+STAGES: Mapping[Schedule, tuple[Stage, ...]] = {
+    "paper": ("encoder", "augmenters"),
+    "official": ("encoder", "augmenters", "encoder"),
+}
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class Objective:
     """What the encoder and the augmenters descend besides the next-item loss.
 
     Args:
-        contrast: Of the data views; its ``objective`` is not looked at.
+        contrast: Of the data views.
         augmenters: Of the model views.
         schedule: Who moves in which order.
     """
@@ -37,12 +44,24 @@ class Objective:
     @property
     def alternates(self) -> bool:
         """Whether a batch makes several updates."""
-        return self.schedule in ("paper", "official")
+        return self.schedule in STAGES
+
+    @property
+    def learns_augmenters(self) -> bool:
+        """Whether there are augmenters to train."""
+        a = self.augmenters
+        return self.contrast.objective == "mclrec" and a.weight > 0 and a.kind == "learned"
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Who moves on a batch, in order; "encoder" alone where both move at once."""
+        stages: tuple[Stage, ...] = STAGES.get(self.schedule, ("encoder",))
+        return tuple(stage for stage in stages if stage == "encoder" or self.learns_augmenters)
 
     @property
     def two_losses(self) -> bool:
         """Whether one step moves the encoder by L_0 and the augmenters by L_1."""
-        return self.schedule == "simultaneous" and self.augmenters.learned
+        return self.schedule == "simultaneous" and self.learns_augmenters
 
     def encoder_terms(
         self,
@@ -70,8 +89,8 @@ class Objective:
             )
         if beta > 0:
             h = scale_gradient(h, beta) if self.two_losses else h
-            z = augmenters.as_constant(h) if self.alternates else augmenters(h)
-            terms |= self._of_model_views(h, z, ids, group)
+            model_views = augmenters.as_constant if self.alternates else augmenters
+            terms |= self.augmenter_terms(h, model_views, ids, group)
         return terms
 
     def weighted(self, terms: Mapping[str, Tensor]) -> Tensor:
@@ -88,22 +107,26 @@ class Objective:
     def augmenter_terms(
         self,
         h: Tensor,
-        augmenters: Augmenters,
+        model_views: Callable[[Tensor], Tensor],
         ids: Tensor | None = None,
         group: ProcessGroup | None = None,
     ) -> Terms:
-        """``cl2`` and ``reg`` of L_1, without weights, for user vectors without gradient; as :meth:`encoder_terms`."""
-        return self._of_model_views(h, augmenters(h), ids, group)
+        """The terms of L_1 without weights, ``cl2`` and ``reg``; both are part of L_0 as well.
+
+        Args:
+            h: As of :meth:`encoder_terms`, shape ``(2 B, d)``; without gradient for L_1.
+            model_views: The augmenters.
+            ids: As of :meth:`encoder_terms`, shape ``(B,)``.
+            group: As of :meth:`encoder_terms`.
+        """
+        z, form, temperature = model_views(h), self.augmenters.regulariser, self.contrast.temperature
+        return {
+            "cl2": model_contrast(h, z, ids=ids, group=group),
+            "reg": regulariser(h, z, form=form, temperature=temperature, ids=ids, group=group),
+        }
 
     @property
     def own_regulariser_weight(self) -> float:
         """Weight of R in L_1: the paper gives it what it has in L_0, its code that relative to L_cl2."""
         a = self.augmenters
         return a.regulariser_weight * (a.weight if self.schedule == "paper" else 1.0)
-
-    def _of_model_views(self, h: Tensor, z: Tensor, ids: Tensor | None, group: ProcessGroup | None) -> Terms:
-        form, temperature = self.augmenters.regulariser, self.contrast.temperature
-        return {
-            "cl2": model_contrast(h, z, ids=ids, group=group),
-            "reg": regulariser(h, z, form=form, temperature=temperature, ids=ids, group=group),
-        }

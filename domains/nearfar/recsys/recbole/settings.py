@@ -12,13 +12,6 @@ from nearfar.errors import ConfigError
 from nearfar.recsys.mclrec.config import AugmenterConfig, ContrastConfig, Schedule
 from nearfar.recsys.mclrec.objective import Objective
 
-Stage = Literal["encoder", "augmenters"]
-
-# The official code moves the encoder twice a batch.
-STAGES: Mapping[str, tuple[Stage, ...]] = {
-    "paper": ("encoder", "augmenters"),
-    "official": ("encoder", "augmenters", "encoder"),
-}
 CONTRAST, AUGMENTERS = ContrastConfig(), AugmenterConfig()
 # Of the encoder, which has no others; RecBole's SASRec has settings for them, so they may be in somebody's file.
 FIXED: Mapping[str, Any] = {
@@ -100,13 +93,6 @@ class RecBoleSettings(Settings):
             shared=self.cl_shared,
         )
         return Objective(contrast, augmenters, self.cl_schedule)
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """Who moves on a batch, in order."""
-        stages: tuple[Stage, ...] = STAGES.get(self.cl_schedule, ("encoder",))
-        learned = self.objective.augmenters.learned
-        return tuple(stage for stage in stages if stage == "encoder" or learned)
 
     @classmethod
     def recbole_defaults(cls) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class MCLRecTrainer(Trainer):  # type: ignore[misc]  # RecBole is untyped
         super().__init__(config, model)
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
-        if kwargs or "augmenters" not in self.model.settings.stages:
+        if kwargs or "augmenters" not in self.model.objective.stages:
             return super()._build_optimizer(**kwargs)
         return BothOptimizers(
             super()._build_optimizer(params=self.model.encoder.parameters()),
@@ -103,7 +103,7 @@ class MCLRecTrainer(Trainer):  # type: ignore[misc]  # RecBole is untyped
             interaction = batch.to(self.device)
             views = model.draw_views(interaction)
             parts: dict[str, Parts] = {}
-            for index, stage in enumerate(model.settings.stages):
+            for index, stage in enumerate(model.objective.stages):
                 self._seed_dropout(index)
                 with torch.autocast(self.device.type, enabled=self.enable_amp):
                     if stage == "encoder":
