@@ -1,0 +1,274 @@
+r"""Node compactness: how well a node obeys the contrastive principle, at least, whatever edges an augmentation drops.
+
+With the contrast vector of node i from the other view, the score
+
+.. math:: f_i(\hat A) = \langle z_i(\hat A), w_i \rangle, \qquad
+          w_i = \bar z_i - \frac{1}{N - 1} \sum_{j \ne i} \bar z_j, \qquad \bar z = z / \lVert z \rVert
+
+is positive when the node's embedding is closer to its own other view than to the average of the others. Its compactness is the
+minimum over all graphs that lose at most q_j edges at node j (POT, Yu et al., NeurIPS 2023). Modes:
+
+==============  ==================================================================  ==================================
+``certified``   lower bound over all graphs within the budget                       :mod:`nearfar.graph.bounds.certified`
+``ibp``         the same by interval arithmetic alone: cheapest, loosest            :mod:`nearfar.graph.bounds.boxes`
+``relaxed_at``  the relaxation at one graph: bounds the score of that graph only    :mod:`nearfar.graph.bounds.evaluation`
+``sampled``     the score of one graph; bounds nothing                              :mod:`nearfar.graph.bounds.evaluation`
+``surrogate``   what the published program computes; bounds nothing                 :mod:`nearfar.graph.bounds.surrogate`
+==============  ==================================================================  ==================================
+
+Bounds are computed in float32 or float64 without directed rounding: to report a certificate use float64 and a margin of
+1e-6 (1 + |f|), as :func:`nearfar.graph.certify` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+
+from nearfar.errors import ConfigError, DataError
+from nearfar.graph.bounds.certified import Relaxation, certified
+from nearfar.graph.bounds.encoder import Layer, TwoLayers
+from nearfar.graph.bounds.evaluation import relaxed_at, score_at
+from nearfar.graph.bounds.hops import HUB, Hops, two_hops
+from nearfar.graph.bounds.relaxation import Slope
+from nearfar.graph.bounds.surrogate import cut_out, surrogate
+from nearfar.graph.checks import check_features
+from nearfar.graph.intervals import IntervalAdjacency, Norm, edge_interval, kept_entries, normalised
+
+Mode: TypeAlias = Literal["certified", "relaxed_at", "surrogate", "sampled", "ibp"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+AT_ONE_GRAPH = ("relaxed_at", "sampled", "surrogate")
+
+
+def compactness_bound(
+    x: Tensor,
+    edge_index: Tensor,
+    *,
+    layers: Sequence[Layer],
+    slope: Slope | Sequence[Slope],
+    w: Tensor,
+    q: Tensor,
+    mode: Mode = "certified",
+    nodes: Tensor | None = None,
+    view_edge_index: Tensor | None = None,
+    norm: Norm = "gcn",
+    directed: bool = True,
+    tight: bool = True,
+    cut: bool = True,
+    transpose: bool = True,
+    hub: int = HUB,
+    block_size: int | None = None,
+) -> Tensor:
+    r"""Compactness of nodes under a 2-layer encoder, with gradients to its weights, the features and ``w``.
+
+    Time is O(E d1 d2 + sum of squared degrees d1), memory O(E + n (d1 + d2)): no n x n object, a million nodes on a CPU.
+
+    Args:
+        x: Node features, dense or sparse, shape ``(n, d0)``.
+        edge_index: Source and target of every edge, shape ``(2, E)``, int64; no self loops, no edge twice.
+        layers: Weight ``(d_in, d_out)`` and bias ``(d_out,)`` (or ``None``) of both layers.
+        slope: Of the activation for negative arguments, in [0, 1]: 0 is ReLU, 1 the identity, a scalar tensor a PReLU; one
+            for both layers or one for each.
+        w: Contrast vectors of the targets (:func:`contrast_vectors`), shape ``(n, d2)``, or ``(k, d2)`` with ``nodes``.
+        q: Most edges lost among those that point to a node, whole numbers, shape ``(n,)``
+            (:class:`nearfar.graph.AugmentationBudget`).
+        mode: See :mod:`nearfar.graph.compactness`.
+        nodes: Targets, int64, shape ``(k,)``; ``None`` is all. The result is that of the whole graph, at these nodes.
+        view_edge_index: The augmented graph of the modes that look at one, shape ``(2, K)``; ``None`` is the graph as it is.
+        norm: ``gcn`` (with self loops), ``mean`` of neighbours, or ``sum``.
+        directed: Whether the directions of an edge are dropped independently; else together. Both are sound for what they
+            say; ``True`` is sound for both.
+        tight: Whether edges that cannot be dropped count as present; the published program leaves that out.
+        cut: ``surrogate`` with ``nodes``: drop edges that lead out of the list, as published.
+        transpose: ``surrogate``: apply the augmented graph transposed, as published.
+        hub: Neighbours from which a node's bound is the looser one, to save time.
+        block_size: Edges worked on at a time; by default what suits the device.
+
+    Returns:
+        Shape ``(n,)`` or ``(k,)``.
+
+    Raises:
+        DataError: If features, edges, budgets or nodes are not as described.
+        ConfigError: If the mode, a layer or a slope is not supported.
+
+    Example:
+        >>> edges = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+        >>> identity = (torch.eye(2), None)
+        >>> compactness_bound(
+        ...     torch.eye(3, 2), edges, layers=[identity, identity], slope=1.0, w=torch.ones(3, 2), q=torch.tensor([0, 1, 0])
+        ... ).shape
+        torch.Size([3])
+    """
+    num_nodes = x.shape[0]
+    check_mode(mode)
+    check_features(x)
+    encoder = TwoLayers.of(layers, slope)
+    w1, w2 = encoder.weights
+    if x.shape[1] != len(w1):
+        raise DataError(f"x: {len(w1)} features expected by layer 1, got shape {tuple(x.shape)}")
+    count = num_nodes if nodes is None else len(_checked_nodes(nodes, num_nodes))
+    if w.shape != (count, w2.shape[1]):
+        raise DataError(f"w: shape {(count, w2.shape[1])} expected, got {tuple(w.shape)}")
+    tight = tight and mode != "surrogate"
+    intervals = edge_interval(edge_index, num_nodes, q, norm, directed=directed, tight=tight, dtype=w1.dtype)
+    surroundings = Surroundings.of(intervals, mode, nodes, cut=cut, hub=hub, block_size=block_size)
+    values = None
+    if mode in AT_ONE_GRAPH:
+        kept = kept_entries(intervals, edge_index if view_edge_index is None else view_edge_index)
+        values = normalised(intervals, kept, w1.dtype)
+    y = project(x, w1)
+    return surroundings.bound(encoder, y, w.to(y.dtype), values, transpose=transpose)
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """What the compactness of some nodes is computed from, whatever the encoder's weights: made once.
+
+    Attributes:
+        mode: Of :func:`compactness_bound`.
+        hops: Both layers; ``None`` for the surrogate.
+        among: For the surrogate, bounds among the nodes themselves, and the original graph's values, shape ``(E',)``.
+        entries: Which entries of the whole graph those of ``among`` are, shape ``(E',)``; ``None`` is all.
+        nodes: Targets, shape ``(k,)``; ``None`` is all.
+    """
+
+    mode: Mode
+    hops: Hops | None = None
+    among: tuple[IntervalAdjacency, Tensor] | None = None
+    entries: Tensor | None = None
+    nodes: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        intervals: IntervalAdjacency,
+        mode: Mode,
+        nodes: Tensor | None = None,
+        *,
+        cut: bool = True,
+        hub: int = HUB,
+        block_size: int | None = None,
+    ) -> Surroundings:
+        """Of some nodes of a graph.
+
+        Args:
+            intervals: Of the whole graph; not ``tight`` for the surrogate.
+            mode: As of :func:`compactness_bound`.
+            nodes: Targets, int64, shape ``(k,)``; ``None`` is all.
+            cut: As of :func:`compactness_bound`.
+            hub: As of :func:`compactness_bound`.
+            block_size: As of :func:`compactness_bound`.
+        """
+        if mode != "surrogate":
+            return cls(mode, two_hops(intervals, nodes, hub=hub, block_size=block_size), nodes=nodes)
+        original = normalised(intervals, torch.ones_like(intervals.is_self), intervals.lower.dtype)
+        if nodes is None or not cut:
+            return cls(mode, among=(intervals, original), nodes=nodes)
+        part, entries = cut_out(intervals, nodes)
+        return cls(mode, among=(part, original[entries]), entries=entries, nodes=nodes)
+
+    def bound(
+        self, encoder: TwoLayers, y: Tensor, w: Tensor, values: Tensor | None = None, *, transpose: bool = True
+    ) -> Tensor:
+        """Compactness of the nodes under an encoder.
+
+        Args:
+            encoder: Both layers.
+            y: Projected inputs X W_1, shape ``(n, d1)``; of the nodes in :attr:`inputs` only, if this is
+                :meth:`on_its_own`.
+            w: Contrast vectors of the nodes, shape ``(k, d2)``.
+            values: For modes that look at one graph, its normalised adjacency, shape ``(E,)``.
+            transpose: As of :func:`compactness_bound`.
+
+        Returns:
+            Shape ``(k,)``.
+        """
+        if self.among is not None:
+            return self._surrogate(encoder, y, w, values, transpose)
+        assert self.hops is not None
+        y = self.hops.inputs(y)
+        if self.mode in AT_ONE_GRAPH:
+            assert values is not None
+            view = self.hops.view(values)
+            if self.mode == "sampled":
+                return score_at(self.hops, encoder, y, w, view)
+            relaxation = Relaxation.of(self.hops, encoder, y, w, tighten=False)
+            return relaxed_at(relaxation, encoder.biases[0], view)
+        if self.mode == "ibp":
+            return Relaxation.of(self.hops, encoder, y, w, tighten=False).top.ibp
+        return certified(Relaxation.of(self.hops, encoder, y, w))
+
+    def _surrogate(
+        self, encoder: TwoLayers, y: Tensor, w: Tensor, values: Tensor | None, transpose: bool
+    ) -> Tensor:
+        assert self.among is not None
+        assert values is not None
+        intervals, original = self.among
+        if self.entries is not None:
+            values, y = values[self.entries], y[self.nodes]
+        elif self.nodes is not None:
+            w = w.new_zeros(len(y), w.shape[1]).index_copy(0, self.nodes, w)
+        scores = surrogate(
+            intervals, encoder, y, w, original=original, sampled=values, transpose=transpose
+        )
+        return scores[self.nodes] if self.nodes is not None and self.entries is None else scores
+
+
+def contrast_vectors(z: Tensor) -> Tensor:
+    r"""What an embedding must point along to obey the contrastive principle.
+
+    Args:
+        z: Embeddings of N nodes in the other view, shape ``(N, d)``.
+
+    Returns:
+        :math:`\bar z_i` minus the mean of the others, shape ``(N, d)``; :math:`\bar z_i` itself for a single node.
+
+    Example:
+        >>> contrast_vectors(torch.tensor([[2.0, 0.0], [0.0, 3.0]])).tolist()
+        [[1.0, -1.0], [-1.0, 1.0]]
+    """
+    unit = z / z.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    if len(z) == 1:
+        return unit
+    others = len(z) - 1
+    return unit * (len(z) / others) - unit.sum(0) / others
+
+
+def project(x: Tensor, weight: Tensor) -> Tensor:
+    """First-layer projection X W; half precision is widened.
+
+    Args:
+        x: Dense, sparse COO or CSR, shape ``(n, d0)``.
+        weight: Shape ``(d0, d1)``.
+
+    Returns:
+        Shape ``(n, d1)``.
+    """
+    return torch.sparse.mm(x.to(weight.dtype), weight) if x.layout != torch.strided else x.to(weight.dtype) @ weight
+
+
+def check_mode(mode: str) -> None:
+    """Refuse unknown modes.
+
+    Args:
+        mode: Of :func:`compactness_bound`.
+
+    Raises:
+        ConfigError: Naming the known ones.
+    """
+    if mode not in MODES:
+        raise ConfigError(f"mode: one of {', '.join(MODES)} expected, got {mode!r}")
+
+
+def _checked_nodes(nodes: Tensor, num_nodes: int) -> Tensor:
+    if nodes.dim() != 1 or nodes.dtype != torch.int64:
+        raise DataError(f"nodes: int64 of shape (k,) expected, got {nodes.dtype} of {tuple(nodes.shape)}")
+    if len(nodes) == 0 or int(nodes.min()) < 0 or int(nodes.max()) >= num_nodes:
+        raise DataError(f"nodes: at least one, from 0 to {num_nodes - 1} expected, got {nodes[:5].tolist()}")
+    if len(nodes.unique()) != len(nodes):
+        raise DataError("nodes: each node once expected; nodes.unique() leaves repeats out")
+    return nodes

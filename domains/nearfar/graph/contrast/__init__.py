@@ -1,0 +1,1 @@
+"""GRACE, GCA, ProGCL, COSTA and BGRL: what POT is added to, and has to beat."""

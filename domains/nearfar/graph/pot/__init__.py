@@ -1,0 +1,1 @@
+"""POT: provable training for graph contrastive learning (Yu et al., NeurIPS 2023)."""
