@@ -7,6 +7,7 @@ from nearfar.training.loop import FitResult, fit
 from nearfar.training.method import BatchSource, Method, StepContext, StepOutput, Update
 from nearfar.training.task import Cases, DatasetCard, Task
 from nearfar.training.trainer import OnValidation, Trainer
+from nearfar.training.untrained import WithoutTraining
 
 __all__ = [
     "EMA",
@@ -23,6 +24,7 @@ __all__ = [
     "Task",
     "Trainer",
     "Update",
+    "WithoutTraining",
     "chunked_backward",
     "cosine_momentum",
     "fit",

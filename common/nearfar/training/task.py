@@ -54,6 +54,8 @@ class Task(ABC):
         metrics: What :meth:`evaluate` measures.
         protocol: How it measures, for people who compare runs; recorded with the settings as ``eval.<name>``.
         cases_file: What :meth:`test` keeps, by name; ``None`` keeps nothing.
+        case_metrics: Those of ``metrics`` that are means over the cases in it; ``None`` is all.
+        report_files: What else :meth:`test` may leave for people to look at, by name.
         card: The data set.
     """
 
@@ -61,6 +63,8 @@ class Task(ABC):
     metrics: ClassVar[tuple[str, ...]]
     protocol: ClassVar[Mapping[str, str]] = {}
     cases_file: ClassVar[str | None] = None
+    case_metrics: ClassVar[tuple[str, ...] | None] = None
+    report_files: ClassVar[tuple[str, ...]] = ()
     card: DatasetCard
 
     @abstractmethod
@@ -93,7 +97,7 @@ class Task(ABC):
 
         Args:
             path: The file.
-            metrics: Some of :attr:`metrics`.
+            metrics: Some of :attr:`case_metrics`.
 
         Raises:
             DataError: If it cannot be read.

@@ -23,26 +23,17 @@ Bounds are computed in float32 or float64 without directed rounding: to report a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
 from nearfar.errors import ConfigError, DataError
-from nearfar.graph.bounds.certified import Relaxation, certified
 from nearfar.graph.bounds.encoder import Layer, TwoLayers
-from nearfar.graph.bounds.evaluation import relaxed_at, score_at
-from nearfar.graph.bounds.hops import HUB, Hops, two_hops
+from nearfar.graph.bounds.hops import HUB
 from nearfar.graph.bounds.relaxation import Slope
-from nearfar.graph.bounds.surrogate import cut_out, surrogate
 from nearfar.graph.checks import check_features
-from nearfar.graph.intervals import IntervalAdjacency, Norm, edge_interval, kept_entries, normalised
-
-Mode: TypeAlias = Literal["certified", "relaxed_at", "surrogate", "sampled", "ibp"]
-MODES: tuple[Mode, ...] = get_args(Mode)
-AT_ONE_GRAPH = ("relaxed_at", "sampled", "surrogate")
-
+from nearfar.graph.intervals import Norm, edge_interval, kept_entries, normalised
+from nearfar.graph.surroundings import AT_ONE_GRAPH, MODES, Mode, Surroundings
 
 def compactness_bound(
     x: Tensor,
@@ -122,100 +113,6 @@ def compactness_bound(
         values = normalised(intervals, kept, w1.dtype)
     y = project(x, w1)
     return surroundings.bound(encoder, y, w.to(y.dtype), values, transpose=transpose)
-
-
-@dataclass(frozen=True, eq=False)
-class Surroundings:
-    """What the compactness of some nodes is computed from, whatever the encoder's weights: made once.
-
-    Attributes:
-        mode: Of :func:`compactness_bound`.
-        hops: Both layers; ``None`` for the surrogate.
-        among: For the surrogate, bounds among the nodes themselves, and the original graph's values, shape ``(E',)``.
-        entries: Which entries of the whole graph those of ``among`` are, shape ``(E',)``; ``None`` is all.
-        nodes: Targets, shape ``(k,)``; ``None`` is all.
-    """
-
-    mode: Mode
-    hops: Hops | None = None
-    among: tuple[IntervalAdjacency, Tensor] | None = None
-    entries: Tensor | None = None
-    nodes: Tensor | None = None
-
-    @classmethod
-    def of(
-        cls,
-        intervals: IntervalAdjacency,
-        mode: Mode,
-        nodes: Tensor | None = None,
-        *,
-        cut: bool = True,
-        hub: int = HUB,
-        block_size: int | None = None,
-    ) -> Surroundings:
-        """Of some nodes of a graph.
-
-        Args:
-            intervals: Of the whole graph; not ``tight`` for the surrogate.
-            mode: As of :func:`compactness_bound`.
-            nodes: Targets, int64, shape ``(k,)``; ``None`` is all.
-            cut: As of :func:`compactness_bound`.
-            hub: As of :func:`compactness_bound`.
-            block_size: As of :func:`compactness_bound`.
-        """
-        if mode != "surrogate":
-            return cls(mode, two_hops(intervals, nodes, hub=hub, block_size=block_size), nodes=nodes)
-        original = normalised(intervals, torch.ones_like(intervals.is_self), intervals.lower.dtype)
-        if nodes is None or not cut:
-            return cls(mode, among=(intervals, original), nodes=nodes)
-        part, entries = cut_out(intervals, nodes)
-        return cls(mode, among=(part, original[entries]), entries=entries, nodes=nodes)
-
-    def bound(
-        self, encoder: TwoLayers, y: Tensor, w: Tensor, values: Tensor | None = None, *, transpose: bool = True
-    ) -> Tensor:
-        """Compactness of the nodes under an encoder.
-
-        Args:
-            encoder: Both layers.
-            y: Projected inputs X W_1, shape ``(n, d1)``; of the nodes in :attr:`inputs` only, if this is
-                :meth:`on_its_own`.
-            w: Contrast vectors of the nodes, shape ``(k, d2)``.
-            values: For modes that look at one graph, its normalised adjacency, shape ``(E,)``.
-            transpose: As of :func:`compactness_bound`.
-
-        Returns:
-            Shape ``(k,)``.
-        """
-        if self.among is not None:
-            return self._surrogate(encoder, y, w, values, transpose)
-        assert self.hops is not None
-        y = self.hops.inputs(y)
-        if self.mode in AT_ONE_GRAPH:
-            assert values is not None
-            view = self.hops.view(values)
-            if self.mode == "sampled":
-                return score_at(self.hops, encoder, y, w, view)
-            relaxation = Relaxation.of(self.hops, encoder, y, w, tighten=False)
-            return relaxed_at(relaxation, encoder.biases[0], view)
-        if self.mode == "ibp":
-            return Relaxation.of(self.hops, encoder, y, w, tighten=False).top.ibp
-        return certified(Relaxation.of(self.hops, encoder, y, w))
-
-    def _surrogate(
-        self, encoder: TwoLayers, y: Tensor, w: Tensor, values: Tensor | None, transpose: bool
-    ) -> Tensor:
-        assert self.among is not None
-        assert values is not None
-        intervals, original = self.among
-        if self.entries is not None:
-            values, y = values[self.entries], y[self.nodes]
-        elif self.nodes is not None:
-            w = w.new_zeros(len(y), w.shape[1]).index_copy(0, self.nodes, w)
-        scores = surrogate(
-            intervals, encoder, y, w, original=original, sampled=values, transpose=transpose
-        )
-        return scores[self.nodes] if self.nodes is not None and self.entries is None else scores
 
 
 def contrast_vectors(z: Tensor) -> Tensor:

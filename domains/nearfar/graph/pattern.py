@@ -104,6 +104,30 @@ class Pattern:
         return Pattern(rowptr, self.col[entries], self.num_cols), entries
 
 
+def row_blocks(pattern: Pattern, entries: int) -> tuple[tuple[int, int, int, int], ...]:
+    """Consecutive rows with about so many entries together, as (first row, end, first entry, end).
+
+    Reads the row pointer, so on a GPU it waits for it; made once per pattern.
+
+    Args:
+        pattern: n rows.
+        entries: Most entries of a block; a row that has more is a block of its own.
+
+    Example:
+        >>> pattern, _ = Pattern.of(torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 1, 0]), 3, 2)
+        >>> row_blocks(pattern, 2)
+        ((0, 1, 0, 2), (1, 3, 2, 4))
+    """
+    pointer = pattern.rowptr.cpu().numpy()
+    blocks, first = [], 0
+    while first < pattern.num_rows:
+        end = int(pointer.searchsorted(pointer[first] + entries, side="right")) - 1
+        end = min(max(end, first + 1), pattern.num_rows)
+        blocks.append((first, end, int(pointer[first]), int(pointer[end])))
+        first = end
+    return tuple(blocks)
+
+
 def row_pointer(row: Tensor, num_rows: int) -> Tensor:
     """Where every row begins among sorted entries, and the end.
 

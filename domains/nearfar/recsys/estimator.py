@@ -19,7 +19,7 @@ from nearfar.recsys.mclrec.method import MCLRec
 from nearfar.recsys.next_events import next_event_ranks
 from nearfar.recsys.ranking import CUTOFFS, FILTERED, NAMES, protocol_metrics, target_ranks
 from nearfar.recsys.recommender import PREFIX, contents, from_contents
-from nearfar.recsys.saved import read_folder, write_folder
+from nearfar.recsys.saved import RECOMMENDER
 from nearfar.recsys.split import LeaveOneOut, nothing_held_out
 from nearfar.recsys.trained import Trained
 from nearfar.recsys.vocabulary import RawId
@@ -269,7 +269,7 @@ class MCLRecommender(Inference):
         tensors["split.train_ends"] = torch.from_numpy(split.train_ends)
         tensors["split.users"] = torch.from_numpy(split.users)
         config = {name: value for name, value in flatten(method.config).items() if name in defaults()}
-        write_folder(
+        RECOMMENDER.write(
             Path(folder), tensors, {**description, "estimator": {"config": config, "hyper": self._hyper}}
         )
 
@@ -284,7 +284,7 @@ class MCLRecommender(Inference):
         Raises:
             DataError: If the folder holds no saved estimator, is damaged, or of another format.
         """
-        tensors, description = read_folder(Path(folder))
+        tensors, description = RECOMMENDER.read(Path(folder))
         trained = from_contents(tensors, description, device, str(folder))
         if "estimator" not in description:
             raise DataError(f"{folder} holds a recommender, but no {cls.__name__}; use Recommender.load")

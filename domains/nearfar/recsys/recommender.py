@@ -15,7 +15,7 @@ from nearfar.recsys.inference import Inference
 from nearfar.recsys.interactions import Interactions
 from nearfar.recsys.popularity.method import ItemCounts
 from nearfar.recsys.sasrec.encoder import SASRecEncoder
-from nearfar.recsys.saved import read_folder, write_folder
+from nearfar.recsys.saved import RECOMMENDER
 from nearfar.recsys.trained import Trained
 from nearfar.recsys.vocabulary import RawId, ids_from_json, ids_to_json
 from nearfar.runtime import resolve_device
@@ -54,7 +54,7 @@ class Recommender(Inference):
             DataError: If the folder holds something else, or ids are of a type that would not come back as what
                 they were: text, numbers, UUIDs and tuples of these do.
         """
-        write_folder(Path(folder), *contents(self.trained))
+        RECOMMENDER.write(Path(folder), *contents(self.trained))
 
     @classmethod
     def load(cls, folder: Path | str, device: str = "auto") -> Recommender:
@@ -63,7 +63,7 @@ class Recommender(Inference):
         Raises:
             DataError: If the folder is not a saved recommender, is damaged, or of another format.
         """
-        tensors, description = read_folder(Path(folder))
+        tensors, description = RECOMMENDER.read(Path(folder))
         trained = from_contents(tensors, description, device, str(folder))
         return cls(trained.scorer, trained.data, trained.titles)
 

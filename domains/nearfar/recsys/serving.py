@@ -13,7 +13,7 @@ from typing import Any
 
 from nearfar import version as own_version
 from nearfar.optional import require, version
-from nearfar.recsys.saved import read_folder
+from nearfar.recsys.saved import RECOMMENDER
 from nearfar.recsys.vocabulary import ids_from_json
 
 NAME = "recommender"
@@ -49,7 +49,7 @@ def pyfunc_arguments(folder: Path) -> Mapping[str, Any]:
         ),
     )
     pandas = require("pandas", "storing the model")
-    _, description = read_folder(folder)
+    _, description = RECOMMENDER.read(folder)
     known = [str(item) for item in ids_from_json(description["item_ids"][:2])]
     return {
         "name": NAME,

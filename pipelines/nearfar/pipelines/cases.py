@@ -94,7 +94,7 @@ class _Reader:
         self._known: dict[str, Cases | None] = {}
         self.notes: list[str] = []
         self._tasks = {row.method: _task(row.method) for row in comparison.rows}
-        measured = set.intersection(*(set(task.metrics) if task else set() for task in self._tasks.values()))
+        measured = set.intersection(*(_of_cases(task) for task in self._tasks.values()))
         names = [name.removeprefix(_SPLIT) for name in comparison.metrics if name.startswith(_SPLIT)]
         self.metrics = [name for name in names if name in measured]
 
@@ -125,6 +125,13 @@ class _Reader:
         ) as error:  # artifacts may lie elsewhere than the numbers; the table stands without them
             self.notes.append(f"{task.cases_file} of run {record.run_id} cannot be read: {first_line(error)}")
             return None
+
+
+def _of_cases(task: type[Task] | None) -> set[str]:
+    """Metrics that are means over cases."""
+    if task is None:
+        return set()
+    return set(task.metrics if task.case_metrics is None else task.case_metrics)
 
 
 def _task(method: str) -> type[Task] | None:

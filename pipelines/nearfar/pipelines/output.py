@@ -35,6 +35,9 @@ OWN = (
     "outbox.jsonl",
     "outbox.sent",
     "ranks.npz",
+    "predictions.npz",
+    "certificates.json",
+    "compactness.png",
     "run.json",
 )
 

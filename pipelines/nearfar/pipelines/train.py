@@ -300,8 +300,10 @@ class _Work:
         folder, run = self.folder, self.run
         if self.test:
             self.task.export(method, folder.model)
-            if self.task.cases_file is not None:
-                run.artifact(folder.path / self.task.cases_file)
+            kept = (*self.task.report_files, *([self.task.cases_file] if self.task.cases_file else []))
+            for path in (folder.path / name for name in kept):
+                if path.exists():
+                    run.artifact(path)
         curves = Curves.read(folder.outbox)
         curves.write_csv(folder.curves_csv)
         run.artifact(folder.curves_csv, "curves")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,6 +66,14 @@ class TwoLayers:
             (None if b1 is None else _wide(b1), None if b2 is None else _wide(b2)),
             (slopes[0], slopes[1]),
         )
+
+    def to(self, dtype: torch.dtype) -> TwoLayers:
+        """The same in another precision."""
+        return TwoLayers(*(tuple(_to(x, dtype) for x in part) for part in (self.weights, self.biases, self.slopes)))
+
+
+def _to(x: Slope | Tensor | None, dtype: torch.dtype) -> Any:
+    return x.to(dtype) if isinstance(x, Tensor) else x
 
 
 def _wide(x: Tensor) -> Tensor:

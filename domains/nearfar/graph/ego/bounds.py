@@ -2,7 +2,7 @@ r"""Node compactness of encoders that the closed form does not cover, by auto_Li
 
 For each node a lower bound of :math:`f_i(\hat A) = \langle z_i(\hat A), w_i \rangle` over all graphs that lose at most
 q_j edges at node j (POT, Yu et al., NeurIPS 2023), from interval arithmetic, CROWN (Zhang et al., NeurIPS 2018) or
-alpha-CROWN (Xu et al., ICLR 2021): sound for what :mod:`nearfar.graph.ego.network` can describe, one node at a time, and
+alpha-CROWN (Xu et al., ICLR 2021): for whatever :mod:`nearfar.graph.ego.network` can describe, one node at a time, and
 an independent judge of :func:`nearfar.graph.compactness_bound`.
 
 Every method bounds more graphs than there are: all matrices between the element-wise bounds of
@@ -46,7 +46,8 @@ def ego_bounds(
     A module is run once, on the graph as it is: what was read from it must give the same embeddings.
 
     Args:
-        encoder: Two layers of PyG's GCNConv, SAGEConv or GINConv, called as ``encoder(x, edge_index)``; or their description.
+        encoder: Two layers of PyG's GCNConv, SAGEConv or GINConv, called as ``encoder(x, edge_index)``; or their
+            description.
         x: Node features, dense or sparse, shape ``(n, d0)``.
         edge_index: Source and target of every edge, shape ``(2, E)``, int64; no self loops, no edge twice.
         nodes: Whose scores, int64, shape ``(k,)``.
@@ -68,11 +69,11 @@ def ego_bounds(
 
     Example:
         >>> edges = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
-        >>> layer = MessageLayer("mean", torch.eye(2), activation=Activation("tanh"))
+        >>> layer = MessageLayer("gcn", torch.eye(2), activation=Activation("tanh"))
         >>> ego_bounds(
         ...     [layer, layer], torch.eye(3, 2), edges, torch.tensor([1]), w=torch.ones(1, 2), q=torch.tensor([0, 1, 0])
         ... )  # doctest: +SKIP
-        tensor([0.2965], dtype=torch.float64)
+        tensor([0.1068], dtype=torch.float64)
     """
     if method not in get_args(Method):
         raise ConfigError(f"method: one of {', '.join(get_args(Method))} expected, got {method!r}")
@@ -150,11 +151,11 @@ def _check_size(ego: EgoNodes, max_nodes: int, width: int) -> None:
     count, hidden = len(ego.nodes), ego.num_hidden
     if count > max_nodes:
         # CROWN bounds hidden x width products by the adjacency's hidden x count entries, a few times.
-        gigabytes = 3 * 8 * hidden**2 * width * count / 1e9
+        gigabytes = 4 * 8 * hidden**2 * width * count / 1e9
         raise ConfigError(
-            f"node {int(ego.nodes[0])}: {count} nodes within two hops, at most {max_nodes} are allowed; CROWN would need about "
-            f"{gigabytes:.1f} GB, which grows with the square of the {hidden} within one hop. Raise max_nodes, or use "
-            "nearfar.graph.compactness_bound, which has no such limit"
+            f"node {int(ego.nodes[0])}: {count} nodes within two hops, at most {max_nodes} allowed: CROWN takes about "
+            f"{gigabytes:.1f} GB, growing with the square of the {hidden} within one hop; raise max_nodes, or use the "
+            "closed form nearfar.graph.compactness_bound, which has no such limit"
         )
 
 

@@ -105,9 +105,8 @@ def _module(activation: Activation, like: Tensor) -> nn.Module:
         return _ELU(activation.slope, like)
     if activation.name == "leaky_relu":
         return nn.LeakyReLU(activation.slope)
-    return {"identity": nn.Identity, "relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}[
-        activation.name
-    ]()
+    plain: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+    return plain.get(activation.name, nn.Identity)()
 
 
 def _bias(layer: MessageLayer | Dense, like: Tensor) -> Tensor:

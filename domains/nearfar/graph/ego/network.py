@@ -113,8 +113,8 @@ def describe(encoder: nn.Module, activations: Sequence[Given] | None = None) -> 
 
     Args:
         encoder: With two layers of GCNConv, SAGEConv or GINConv.
-        activations: After each layer, a module, ``torch.relu``, ``torch.tanh``, ``torch.sigmoid`` or ``None``. By default
-            ``encoder.act`` or ``encoder.activation`` after both, for PyG's own models after the first.
+        activations: After each layer, a module, ``torch.relu``, ``torch.tanh``, ``torch.sigmoid`` or ``None``. By
+            default ``encoder.act`` or ``encoder.activation`` after both, for PyG's own models after the first.
 
     Raises:
         MissingDependencyError: If PyG is not installed.
@@ -152,8 +152,8 @@ def check_layers(layers: Sequence[MessageLayer]) -> None:
     first, second = layers
     if first.kind != second.kind:
         raise ConfigError(
-            f"encoder: layer 1 aggregates by {first.kind!r}, layer 2 by {second.kind!r}; one aggregation expected in both, "
-            "since the same perturbed adjacency is used twice"
+            f"encoder: layer 1 aggregates by {first.kind!r}, layer 2 by {second.kind!r}; one aggregation expected, "
+            "since both layers hear the same perturbed adjacency"
         )
     for number, layer in enumerate(layers, 1):
         shapes = [tuple(layer.weight.shape)]
@@ -164,7 +164,8 @@ def check_layers(layers: Sequence[MessageLayer]) -> None:
         _check_widths(number, layer)
     if first.width != len(second.weight):
         raise ConfigError(
-            f"encoder: layer 1 has {first.width} outputs, layer 2 has {len(second.weight)} inputs; weights are (d_in, d_out)"
+            f"encoder: layer 1 has {first.width} outputs, layer 2 has {len(second.weight)} inputs; weights are "
+            "(d_in, d_out)"
         )
 
 
@@ -190,7 +191,7 @@ def _refuse(encoder: nn.Module) -> None:
             raise ConfigError(f"encoder: dropout {module.p} ({name}) is active; call encoder.eval()")
         if "Norm" in kind and not isinstance(module, nn.Identity):
             raise ConfigError(
-                f"encoder: {name} is a {kind}, which is not supported; fold its scale and shift into the layer before it"
+                f"encoder: {name} is a {kind}, which is not supported; fold its scale and shift into the layer before"
             )
     if getattr(encoder, "jk_mode", None) is not None:
         raise ConfigError(
@@ -199,8 +200,9 @@ def _refuse(encoder: nn.Module) -> None:
 
 
 def _message_passing(encoder: nn.Module, pyg: Any) -> Iterator[tuple[str, nn.Module]]:
-    if isinstance(getattr(encoder, "convs", None), nn.ModuleList):
-        for number, conv in enumerate(encoder.convs):
+    convs = getattr(encoder, "convs", None)
+    if isinstance(convs, nn.ModuleList):
+        for number, conv in enumerate(convs):
             yield f"convs.{number}", conv
         return
     for name, module in encoder.named_modules():
@@ -214,19 +216,21 @@ def _activations(encoder: nn.Module, pyg: Any) -> tuple[Given, Given]:
             given = getattr(encoder, name)
             return given, None if isinstance(encoder, pyg.models.basic_gnn.BasicGNN) else given
     raise ConfigError(
-        f"activations: {type(encoder).__name__} has neither .act nor .activation; pass activations=(first, second), None "
-        "for a layer without"
+        f"activations: {type(encoder).__name__} has neither .act nor .activation; pass activations=(first, second), "
+        "None for a layer without"
     )
 
 
 def _activation(place: str, given: Given) -> Activation:
-    name = "identity" if given is None else _MODULES.get(type(given)) or _FUNCTIONS.get(given)
+    name: Name | None = "identity"
+    if given is not None:
+        name = _MODULES.get(type(given)) if isinstance(given, nn.Module) else _FUNCTIONS.get(given)
     if name is None:
         known = ", ".join(sorted({module.__name__ for module in _MODULES}))
         raise ConfigError(f"{place}: auto_LiRPA bounds {known}, not {given}")
     if isinstance(given, nn.PReLU):
         check_slope(place, given.weight.detach())  # several slopes are none
-        return Activation(name, float(given.weight))
+        return Activation(name, float(given.weight.detach()))
     if isinstance(given, nn.LeakyReLU):
         return Activation(name, given.negative_slope)
     return Activation(name, given.alpha if isinstance(given, nn.ELU) else 0.0)
@@ -251,7 +255,7 @@ def _layer(name: str, conv: Any, pyg: Any) -> MessageLayer:
         _require(name, conv, project=False, normalize=False)
         root = _weight(conv.lin_r) if conv.root_weight else None
         return MessageLayer(norm, _weight(conv.lin_l), _detached(conv.lin_l.bias), root)
-    first, *rest = _steps(f"{name}.nn", conv.nn, pyg)
+    first, *rest = _steps(f"{name}.nn", conv.nn, pyg) or [Activation()]
     if not isinstance(first, Dense):
         raise ConfigError(f"encoder: {name}.nn must begin with a Linear, it begins with {first.name}")
     root = first.weight * (1 + conv.eps.detach())

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nearfar.config import OptimConfig
 from nearfar.recsys.popularity.config import PopularityConfig
 from nearfar.recsys.split import LeaveOneOut
-from nearfar.runtime import Runtime
-from nearfar.training import BatchSource, Method, StepContext, StepOutput, Update
+from nearfar.training import WithoutTraining
 
 
 class ItemCounts(nn.Module):
@@ -36,36 +31,10 @@ class ItemCounts(nn.Module):
         return self.counts.expand(len(histories), -1)
 
 
-class NoBatches:
-    """The data of a method that is not trained by gradient."""
-
-    steps_per_epoch = 1
-
-    def batch(self, step: int) -> None:
-        """Never asked for."""
-
-
-class Popularity(Method):
+class Popularity(WithoutTraining):
     """Training counts, the same for everybody; ties go against the target in evaluation."""
 
     def __init__(self, config: PopularityConfig, split: LeaveOneOut) -> None:  # noqa: ARG002
         super().__init__()
         self.scorer = ItemCounts(split.data.num_items)
         self.scorer.counts.copy_(torch.from_numpy(split.item_counts()))
-
-    @staticmethod
-    def batches(config: PopularityConfig, split: LeaveOneOut, runtime: Runtime) -> BatchSource:  # noqa: ARG004
-        """None: nothing is trained."""
-        return NoBatches()
-
-    def optimizers(self, config: OptimConfig) -> dict[str, torch.optim.Optimizer]:  # noqa: ARG002
-        """None: nothing is trained."""
-        return {}
-
-    def updates(self, step: int) -> Sequence[Update]:  # noqa: ARG002
-        """None: nothing is trained."""
-        return ()
-
-    def step(self, batch: Any, ctx: StepContext) -> StepOutput:
-        """Never called."""
-        raise NotImplementedError("popularity has no training step")

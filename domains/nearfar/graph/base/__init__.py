@@ -1,0 +1,1 @@
+"""Losses and importance weights of the base models: GRACE, GCA, ProGCL, COSTA, BGRL."""

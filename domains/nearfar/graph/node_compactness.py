@@ -1,0 +1,120 @@
+"""Node compactness of a PyG encoder, as a module to call inside anybody's training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nearfar.errors import DataError
+from nearfar.graph.bounds.encoder import TwoLayers
+from nearfar.graph.budget import AugmentationBudget
+from nearfar.graph.checks import check_features
+from nearfar.graph.compactness import check_mode, contrast_vectors, project
+from nearfar.graph.intervals import IntervalAdjacency, Norm, edge_interval, kept_entries, normalised
+from nearfar.graph.layers import Given, closed_form
+from nearfar.graph.surroundings import AT_ONE_GRAPH, Mode, Surroundings
+
+
+class NodeCompactness(nn.Module):
+    """How well nodes obey the contrastive principle under a 2-layer encoder (POT, Yu et al., NeurIPS 2023).
+
+    The graph's part of the work is done once and kept for as long as the same ``edge_index`` comes back.
+
+    Args:
+        encoder: Two layers of GCNConv (or SAGEConv without root weight) with ReLU, LeakyReLU, PReLU or no activation
+            (:func:`nearfar.graph.layers.describe`); it is not copied, and gradients reach its weights.
+        budget: Most edges that an augmentation drops at a node.
+        mode: As of :func:`nearfar.graph.compactness_bound`.
+        activations: After each layer, where the encoder does not say it by ``.act`` or ``.activation``.
+        node_list: ``exact`` bounds a list of nodes as in the whole graph; ``official`` takes contrast vectors among the list
+            only and, for the surrogate, cuts edges that lead out of it, as published.
+
+    Raises:
+        ConfigError: If the encoder is not covered by the closed form; names the engine that covers it.
+
+    Example:
+        >>> from torch_geometric.nn import GCN  # doctest: +SKIP
+        >>> encoder = GCN(16, 32, 2, 8)  # doctest: +SKIP
+        >>> score = NodeCompactness(encoder, AugmentationBudget(0.4))(x, edge_index, z_other)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        budget: AugmentationBudget | None = None,
+        mode: Mode = "certified",
+        *,
+        activations: Sequence[Given] | None = None,
+        node_list: str = "exact",
+    ) -> None:
+        super().__init__()
+        check_mode(mode)
+        self.encoder, self.budget, self.mode = encoder, budget or AugmentationBudget(), mode
+        self.activations, self.node_list = activations, node_list
+        self.layers()  # unsupported encoders are refused here, not in the first step
+        self._known: tuple[Tensor, int, IntervalAdjacency, Surroundings | None] | None = None
+
+    def layers(self) -> tuple[TwoLayers, Norm]:
+        """The encoder's two layers as they are now, and how they normalise."""
+        return closed_form(self.encoder, self.activations)
+
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        z_other: Tensor,
+        nodes: Tensor | None = None,
+        view_edge_index: Tensor | None = None,
+    ) -> Tensor:
+        """Compactness of nodes against their embeddings in the other view.
+
+        Args:
+            x: Node features, shape ``(n, d0)``.
+            edge_index: The original graph, shape ``(2, E)``; no self loops, no edge twice.
+            z_other: Embeddings of all nodes in the other view, shape ``(n, d2)``.
+            nodes: Which nodes, int64, shape ``(k,)``; ``None`` is all.
+            view_edge_index: The augmented graph, for modes that look at one, shape ``(2, K)``.
+
+        Returns:
+            Shape ``(n,)`` or ``(k,)``.
+
+        Raises:
+            DataError: If features, edges or nodes are not as described.
+        """
+        layers, norm = self.layers()
+        dtype = layers.weights[0].dtype
+        check_features(x)
+        if len(z_other) != len(x):
+            raise DataError(f"z_other: {len(x)} rows expected, one for each node, got {len(z_other)}")
+        intervals, whole = self._graph(edge_index, len(x), norm)
+        intervals = intervals.to(dtype=dtype)
+        official = self.node_list == "official"
+        around = whole if nodes is None else None
+        if around is None:
+            around = Surroundings.of(intervals, self.mode, nodes, cut=official)
+        w = contrast_vectors(z_other if nodes is None or not official else z_other[nodes])
+        if nodes is not None and not official:
+            w = w[nodes]
+        values = None
+        if self.mode in AT_ONE_GRAPH:
+            kept = kept_entries(intervals, edge_index if view_edge_index is None else view_edge_index)
+            values = normalised(intervals, kept, dtype)
+        y = project(x, layers.weights[0])
+        return around.to_dtype(dtype).bound(layers, y, w.to(dtype), values)
+
+    @torch.no_grad()
+    def _graph(
+        self, edge_index: Tensor, num_nodes: int, norm: Norm
+    ) -> tuple[IntervalAdjacency, Surroundings | None]:
+        known = self._known
+        if known is not None and known[0] is edge_index and known[1] == edge_index._version:
+            return known[2], known[3]
+        q = self.budget.of(edge_index, num_nodes)
+        intervals = edge_interval(
+            edge_index, num_nodes, q, norm, directed=self.budget.directed, tight=self.mode != "surrogate"
+        )
+        whole = Surroundings.of(intervals, self.mode)
+        self._known = (edge_index, edge_index._version, intervals, whole)
+        return intervals, whole
