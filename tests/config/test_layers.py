@@ -140,3 +140,8 @@ def test_every_field_is_described() -> None:
         for name, field in model.model_fields.items():
             nested = hasattr(field.annotation, "model_fields")
             assert field.description or nested, f"{model.__name__}.{name} has no description"
+
+
+def test_switches_are_no_settings() -> None:
+    found = environment_layer({"NEARFAR_CACHE": "/x", "NEARFAR_TRITON": "0", "NEARFAR_FAST_GEMM": "0"})
+    assert found.values == {}

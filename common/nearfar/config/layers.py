@@ -20,6 +20,8 @@ from nearfar.config.suggest import suggest
 from nearfar.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "NEARFAR_"
+# Not settings of a run: switches of the core, places.
+OTHER_VARIABLES = frozenset({"NEARFAR_CACHE", "NEARFAR_FAST_GEMM", "NEARFAR_TRITON"})
 
 ConfigT = TypeVar("ConfigT", bound=Settings)
 
@@ -60,7 +62,7 @@ def environment_layer(environment: Mapping[str, str] | None = None) -> Layer:
     """Settings of ``NEARFAR_*`` variables; ``NEARFAR_OPTIM__LR=5e-4`` is ``optim.lr=5e-4``."""
     values: dict[str, Any] = {}
     for name, text in sorted((os.environ if environment is None else environment).items()):
-        if name.startswith(ENVIRONMENT_PREFIX):
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in OTHER_VARIABLES:
             path = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
             _insert(values, path, yaml12.loads(text, name), name)
     return Layer("environment", values)

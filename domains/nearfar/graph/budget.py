@@ -1,9 +1,10 @@
 r"""How many edges an augmentation may take from a node: the set over which a certificate holds.
 
 Independent dropping at rate p has no such limit. The published budget is close to its mean,
-:math:`q_i = \min(\max(\tilde d_i - 2, 0), \mathrm{rint}(p\, d_i))` (POT, Yu et al., NeurIPS 2023), and is exceeded at more
-than a quarter of Cora's nodes in one draw at p = 0.4: a certificate under it says nothing about those draws. ``quantile``
-makes it a statement about independent dropping, with a probability; :func:`budget_sampler` makes augmentations that obey.
+:math:`q_i = \min(\max(\tilde d_i - 2, 0), \mathrm{rint}(p\, d_i))` (POT, Yu et al., NeurIPS 2023), and is exceeded
+at more than a quarter of Cora's nodes in one draw at p = 0.4: a certificate under it says nothing about those draws.
+``quantile`` makes it a statement about independent dropping, with a probability; :func:`budget_sampler` makes
+augmentations that obey.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ class AugmentationBudget:
 
     Attributes:
         p: Drop probability of every edge, in [0, 1).
-        kind: ``expected``: the published budget, about the mean number dropped, at least one edge stays. ``quantile``: the
-            smallest number that independent dropping exceeds at a node with probability at most ``delta``. ``fixed``: ``count``
-            at every node. ``all``: every edge.
+        kind: ``expected``: the published budget, about the mean number dropped, at least one edge stays.
+            ``quantile``: the smallest number that independent dropping exceeds at a node with probability at most
+            ``delta``. ``fixed``: ``count`` at every node. ``all``: every edge.
         delta: Of ``quantile``, in (0, 1).
         count: Of ``fixed``; a node that has fewer edges may lose all of them.
         directed: Whether the two directions of an edge are dropped independently.
@@ -68,7 +69,8 @@ class AugmentationBudget:
         Args:
             edge_index: Source and target of every edge, shape ``(2, E)``, without self loops.
             num_nodes: Number of nodes n.
-            probability: Of dropping each edge where they differ (GCA, ProGCL), shape ``(E,)``; takes the place of ``p``.
+            probability: Of dropping each edge where they differ (GCA, ProGCL), shape ``(E,)``; takes the place of
+                ``p``.
 
         Returns:
             Whole numbers, shape ``(n,)``.
@@ -79,7 +81,9 @@ class AugmentationBudget:
         target = edge_index[1]
         degree = row_pointer(target, num_nodes).diff()
         if probability is not None and (
-            probability.shape != target.shape or bool((probability < 0).any()) or bool((probability > 1).any())
+            probability.shape != target.shape
+            or bool((probability < 0).any())
+            or bool((probability > 1).any())
         ):
             raise DataError(
                 f"probability: numbers from 0 to 1 of shape {tuple(target.shape)} expected, got shape "

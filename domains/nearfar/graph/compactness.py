@@ -1,20 +1,20 @@
-r"""Node compactness: how well a node obeys the contrastive principle, at least, whatever edges an augmentation drops.
+r"""Node compactness: how well a node obeys the contrastive principle, whatever edges are dropped.
 
 With the contrast vector of node i from the other view, the score
 
 .. math:: f_i(\hat A) = \langle z_i(\hat A), w_i \rangle, \qquad
           w_i = \bar z_i - \frac{1}{N - 1} \sum_{j \ne i} \bar z_j, \qquad \bar z = z / \lVert z \rVert
 
-is positive when the node's embedding is closer to its own other view than to the average of the others. Its compactness is the
-minimum over all graphs that lose at most q_j edges at node j (POT, Yu et al., NeurIPS 2023). Modes:
+is positive when the node's embedding is closer to its own other view than to the average of the others. Its
+compactness is the minimum over all graphs that lose at most q_j edges at node j (POT, Yu et al., NeurIPS 2023). Modes:
 
-==============  ==================================================================  ==================================
-``certified``   lower bound over all graphs within the budget                       :mod:`nearfar.graph.bounds.certified`
-``ibp``         the same by interval arithmetic alone: cheapest, loosest            :mod:`nearfar.graph.bounds.boxes`
-``relaxed_at``  the relaxation at one graph: bounds the score of that graph only    :mod:`nearfar.graph.bounds.evaluation`
-``sampled``     the score of one graph; bounds nothing                              :mod:`nearfar.graph.bounds.evaluation`
-``surrogate``   what the published program computes; bounds nothing                 :mod:`nearfar.graph.bounds.surrogate`
-==============  ==================================================================  ==================================
+==============  ====================================================================================
+``certified``   lower bound over all graphs within the budget (:mod:`nearfar.graph.bounds.certified`)
+``ibp``         the same by interval arithmetic alone: cheapest, loosest
+``relaxed_at``  the relaxation at one graph: bounds the score of that graph only
+``sampled``     the score of one graph; bounds nothing
+``surrogate``   what the published program computes; bounds nothing (:mod:`nearfar.graph.bounds.surrogate`)
+==============  ====================================================================================
 
 Bounds are computed in float32 or float64 without directed rounding: to report a certificate use float64 and a margin of
 1e-6 (1 + |f|), as :func:`nearfar.graph.certify` does.
@@ -34,6 +34,7 @@ from nearfar.graph.bounds.relaxation import Slope
 from nearfar.graph.checks import check_features
 from nearfar.graph.intervals import Norm, edge_interval, kept_entries, normalised
 from nearfar.graph.surroundings import AT_ONE_GRAPH, MODES, Mode, Surroundings
+
 
 def compactness_bound(
     x: Tensor,
@@ -56,23 +57,25 @@ def compactness_bound(
 ) -> Tensor:
     r"""Compactness of nodes under a 2-layer encoder, with gradients to its weights, the features and ``w``.
 
-    Time is O(E d1 d2 + sum of squared degrees d1), memory O(E + n (d1 + d2)): no n x n object, a million nodes on a CPU.
+    Time is O(E d1 d2 + sum of squared degrees d1), memory O(E + n (d1 + d2)): no n x n object, a million nodes on a
+    CPU.
 
     Args:
         x: Node features, dense or sparse, shape ``(n, d0)``.
         edge_index: Source and target of every edge, shape ``(2, E)``, int64; no self loops, no edge twice.
         layers: Weight ``(d_in, d_out)`` and bias ``(d_out,)`` (or ``None``) of both layers.
-        slope: Of the activation for negative arguments, in [0, 1]: 0 is ReLU, 1 the identity, a scalar tensor a PReLU; one
-            for both layers or one for each.
+        slope: Of the activation for negative arguments, in [0, 1]: 0 is ReLU, 1 the identity, a scalar tensor a
+            PReLU; one for both layers or one for each.
         w: Contrast vectors of the targets (:func:`contrast_vectors`), shape ``(n, d2)``, or ``(k, d2)`` with ``nodes``.
         q: Most edges lost among those that point to a node, whole numbers, shape ``(n,)``
             (:class:`nearfar.graph.AugmentationBudget`).
         mode: See :mod:`nearfar.graph.compactness`.
         nodes: Targets, int64, shape ``(k,)``; ``None`` is all. The result is that of the whole graph, at these nodes.
-        view_edge_index: The augmented graph of the modes that look at one, shape ``(2, K)``; ``None`` is the graph as it is.
+        view_edge_index: The augmented graph of the modes that look at one, shape ``(2, K)``; ``None`` is the graph as
+            it is.
         norm: ``gcn`` (with self loops), ``mean`` of neighbours, or ``sum``.
-        directed: Whether the directions of an edge are dropped independently; else together. Both are sound for what they
-            say; ``True`` is sound for both.
+        directed: Whether the directions of an edge are dropped independently; else together. Both are sound for what
+            they say; ``True`` is sound for both.
         tight: Whether edges that cannot be dropped count as present; the published program leaves that out.
         cut: ``surrogate`` with ``nodes``: drop edges that lead out of the list, as published.
         transpose: ``surrogate``: apply the augmented graph transposed, as published.
@@ -90,8 +93,8 @@ def compactness_bound(
         >>> edges = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
         >>> identity = (torch.eye(2), None)
         >>> compactness_bound(
-        ...     torch.eye(3, 2), edges, layers=[identity, identity], slope=1.0, w=torch.ones(3, 2), q=torch.tensor([0, 1, 0])
-        ... ).shape
+        ...     torch.eye(3, 2), edges, layers=[identity, identity], slope=1.0, w=torch.ones(3, 2), q=torch.tensor([0,
+        1, 0]) ... ).shape
         torch.Size([3])
     """
     num_nodes = x.shape[0]
@@ -145,7 +148,11 @@ def project(x: Tensor, weight: Tensor) -> Tensor:
     Returns:
         Shape ``(n, d1)``.
     """
-    return torch.sparse.mm(x.to(weight.dtype), weight) if x.layout != torch.strided else x.to(weight.dtype) @ weight
+    return (
+        torch.sparse.mm(x.to(weight.dtype), weight)
+        if x.layout != torch.strided
+        else x.to(weight.dtype) @ weight
+    )
 
 
 def check_mode(mode: str) -> None:

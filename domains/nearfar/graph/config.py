@@ -14,13 +14,15 @@ Probe: TypeAlias = Literal["logistic", "linear", "official-swapped"]
 class GraphConfig(RunConfig):
     """Data, split and evaluation of every graph method."""
 
-    data: str = Field("films", description="cora, citeseer, pubmed, films, digits, or the path of an .npz file.")
+    data: str = Field(
+        "films", description="cora, citeseer, pubmed, films, digits, or the path of an .npz file."
+    )
     normalize: bool = Field(True, description="Features from 0, each node's sum 1 at most.")
     split_seed: int = Field(0, ge=0, description="Of the 10/10/80 split of data without a public one.")
     probe: Probe = Field(
         "logistic",
-        description="logistic: L2-normalised, regularisation by validation; linear: 3000 steps of Adam; official-swapped: "
-        "the published protocol, measured on validation nodes with the step chosen on test nodes.",
+        description="logistic: L2-normalised, regularisation by validation; linear: 3000 steps of Adam; "
+        "official-swapped: the published protocol, measured on validation nodes with the step chosen on test nodes.",
     )
     epochs: int = Field(200, ge=0, description="Passes over the training data.")
     selection: SelectionConfig = SelectionConfig(metric="val/f1_micro", mode="max", every=20)

@@ -49,6 +49,7 @@ class GCNEncoder(nn.Module):
         conv = require("torch_geometric.nn", "the graph encoder").GCNConv
         with isolated_rng():
             self.convs = nn.ModuleList([conv(num_features, 2 * dim), conv(2 * dim, dim)])
+        layer: Any
         for layer in self.convs:
             nn.init.xavier_uniform_(layer.lin.weight, generator=generator)
         self.activation = _module(activation, negative_slope)
@@ -75,6 +76,8 @@ class GCNEncoder(nn.Module):
 
     def layers(self) -> TwoLayers:
         """Its weights and slopes, with gradients."""
+        first: Any
+        second: Any
         first, second = self.convs
         slope = self._slope()
         weights = (first.lin.weight.T, second.lin.weight.T)

@@ -1,8 +1,9 @@
-"""A graph of half a second for the conformance tests: three circles of nodes whose features tell them apart weakly."""
+"""A graph of half a second for the conformance tests: three circles, told apart weakly by their features."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +23,7 @@ def circles_untrained(folder: Path, *, size: int = 20, num_features: int = 12) -
     """
     rng = numpy_generator(0, "circles")
     circle, place = np.divmod(np.arange(3 * size), size)
-    edges = [
-        (circle * size + place, circle * size + (place + step) % size) for step in (1, 2)
-    ]
+    edges = [(circle * size + place, circle * size + (place + step) % size) for step in (1, 2)]
     edges.append((rng.integers(3 * size, size=10), rng.integers(3 * size, size=10)))
     source, target = (np.concatenate([pair[side] for pair in edges]) for side in (0, 1))
     different = source != target
@@ -36,7 +35,8 @@ def circles_untrained(folder: Path, *, size: int = 20, num_features: int = 12) -
     masks = {name: np.isin(np.arange(3 * size), part) for name, part in _parts(order, size)}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "circles.npz"
-    np.savez(path, x=x, edge_index=edge_index, y=circle, **masks)
+    arrays: dict[str, Any] = {"x": x, "edge_index": edge_index, "y": circle, **masks}
+    np.savez(path, **arrays)
     return [f"data={path}", "dim=8"]
 
 

@@ -113,7 +113,9 @@ class IntervalAdjacency:
             norm=self.norm,
         )
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> IntervalAdjacency:
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> IntervalAdjacency:
         """The same bounds elsewhere or in another precision."""
         moved = to_device(self, torch.device(device)) if device is not None else self
         if dtype in (None, self.lower.dtype):
@@ -164,8 +166,7 @@ def edge_interval(
     if norm not in get_args(Norm):
         raise ConfigError(f"norm: one of {', '.join(get_args(Norm))} expected, got {norm!r}")
     check_edges(edge_index, num_nodes)
-    source, target = edge_index
-    degree = row_pointer(target, num_nodes).diff()
+    degree = row_pointer(edge_index[1], num_nodes).diff()
     q = checked_budget(q, degree).to(edge_index.device)
     pattern, is_self = neighbourhoods(edge_index, num_nodes, self_loops=norm == "gcn")
     row, col = pattern.row, pattern.col

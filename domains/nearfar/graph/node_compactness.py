@@ -28,8 +28,8 @@ class NodeCompactness(nn.Module):
         budget: Most edges that an augmentation drops at a node.
         mode: As of :func:`nearfar.graph.compactness_bound`.
         activations: After each layer, where the encoder does not say it by ``.act`` or ``.activation``.
-        node_list: ``exact`` bounds a list of nodes as in the whole graph; ``official`` takes contrast vectors among the list
-            only and, for the surrogate, cuts edges that lead out of it, as published.
+        node_list: ``exact`` bounds a list of nodes as in the whole graph; ``official`` takes contrast vectors among
+            the list only and, for the surrogate, cuts edges that lead out of it, as published.
 
     Raises:
         ConfigError: If the encoder is not covered by the closed form; names the engine that covers it.

@@ -1,7 +1,7 @@
 """What the compactness of some nodes is computed from: the graph around them, whatever the encoder's weights.
 
-Made once per graph, budget and list of nodes; every step of training then asks it for the compactness under the weights of
-that step.
+Made once per graph, budget and list of nodes; every step of training then asks it for the compactness under the
+weights of that step.
 """
 
 from __future__ import annotations
@@ -95,7 +95,11 @@ class Surroundings:
         """The same in another precision."""
         if self.hops is not None:
             first, second = (one.to(dtype=dtype) for one in (self.hops.first, self.hops.second))
-            return self if first is self.hops.first else replace(self, hops=replace(self.hops, first=first, second=second))
+            return (
+                self
+                if first is self.hops.first
+                else replace(self, hops=replace(self.hops, first=first, second=second))
+            )
         assert self.among is not None
         intervals, original = self.among
         return replace(self, among=(intervals.to(dtype=dtype), original.to(dtype)))
@@ -160,7 +164,5 @@ class Surroundings:
             values, y = values[self.entries], y[self.nodes]
         elif self.nodes is not None:
             w = w.new_zeros(len(y), w.shape[1]).index_copy(0, self.nodes, w)
-        scores = surrogate(
-            intervals, encoder, y, w, original=original, sampled=values, transpose=transpose
-        )
+        scores = surrogate(intervals, encoder, y, w, original=original, sampled=values, transpose=transpose)
         return scores[self.nodes] if self.nodes is not None and self.entries is None else scores

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nearfar.atomic import write_atomically
 from nearfar.config import RunConfig
-from nearfar.graph.certify import Certificate, certify, plot_compactness
+from nearfar.graph.certificate import Certificate, certify, plot_compactness
 from nearfar.graph.config import GraphConfig
 from nearfar.graph.datasets import load_dataset
 from nearfar.graph.linear_probe import linear_probe
@@ -41,7 +41,8 @@ class GraphTask(Task):
 
     Args:
         config: Settings of the method.
-        method_class: Takes ``(config, dataset)``, embeds all nodes, and makes its batches from ``(config, dataset, runtime)``.
+        method_class: Takes ``(config, dataset)``, embeds all nodes, and makes its batches from ``(config, dataset,
+            runtime)``.
 
     Raises:
         DataError: If the data cannot be found, read or used.
@@ -59,7 +60,7 @@ class GraphTask(Task):
     case_metrics: ClassVar[tuple[str, ...] | None] = ("f1_micro",)
     protocol: ClassVar[Mapping[str, str]] = {
         "embeddings": "of the whole graph, nothing dropped, frozen",
-        "certified_share": "nodes whose contrast stays positive whatever is dropped within the published budget at p = .1, .4",
+        "certified_share": "nodes whose contrast stays positive for all graphs within the published budget at p = .1, .4",
     }
     cases_file: ClassVar[str | None] = FILE
     report_files: ClassVar[tuple[str, ...]] = (CERTIFICATES, PLOT)
@@ -121,9 +122,7 @@ class GraphTask(Task):
         certificates = [
             certify(method.encoder.layers(), graph, rate, samples=samples) for rate in RATES.values()
         ]
-        shares = {
-            f"certified_share_{name}": one.share for name, one in zip(RATES, certificates, strict=True)
-        }
+        shares = {f"certified_share_{name}": one.share for name, one in zip(RATES, certificates, strict=True)}
         return (
             {
                 "f1_micro": micro,

@@ -1,10 +1,10 @@
 """Training batches of the graph methods: two views of the graph, and the nodes that are contrasted.
 
-A view is a choice of edges, drawn on the host as a function of (seed, step); its normalised adjacency has the entries of
-the original graph, zero where an edge is gone, so no shape depends on a draw and no device is waited for.
+A view is a choice of edges, drawn on the host as a function of (seed, step); its normalised adjacency has the entries
+of the original graph, zero where an edge is gone, so no shape depends on a draw and no device is waited for.
 
-With ``sampling=closure`` the encoder sees the neighbours' neighbours of the contrasted nodes and nothing else. Degrees are
-those of the whole view, so what it computes for these nodes is what it would compute on the whole graph.
+With ``sampling=closure`` the encoder sees the neighbours' neighbours of the contrasted nodes and nothing else.
+Degrees are those of the whole view, so what it computes for these nodes is what it would compute on the whole graph.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from nearfar.augment.graphs import drop_edges, edge_drop_probability
-from nearfar.graph.base.centrality import centrality
 from nearfar.graph.bounds.hops import Hops, View, two_hops
+from nearfar.graph.contrast.centrality import centrality
 from nearfar.graph.contrast.config import GraphContrastConfig
 from nearfar.graph.datasets import GraphDataset
 from nearfar.graph.features import Features
@@ -48,7 +48,8 @@ class GraphBatch:
     Attributes:
         nodes: Contrasted by this process, int64, shape ``(B,)``; ``None`` is all there are.
         total: How many nodes are contrasted by all processes.
-        values: Normalised adjacency of both views at the entries of the graph, shape ``(E,)`` each; none with a closure.
+        values: Normalised adjacency of both views at the entries of the graph, shape ``(E,)`` each; none with a
+            closure.
         kept_features: Features that are not hidden, bool, shape ``(d,)``; ``None`` hides none.
         closure: What is encoded instead of the whole graph.
         extra: What a method adds: see its batches.

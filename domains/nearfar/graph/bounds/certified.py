@@ -5,10 +5,10 @@ r"""Node compactness, soundly: a lower bound of a node's contrast over every gra
           c = \langle s_2 * w, b_2 \rangle - \langle [w]_-, t_2 \rangle
 
 In order: (1) boxes of every number by interval arithmetic; (2) tighter boxes of the messages, edge by edge; (3) the
-activation on top relaxed to lines; (4) for every edge the least its source can send, by the boxes of the messages and by
-paths; (5) the smallest sum a node can be left with. The result is the larger of that and of what the boxes alone give. Each
-step takes a minimum over a superset of the real graphs, so the result is a bound; gradients are those of the value found
-(constants where an argmin was taken).
+activation on top relaxed to lines; (4) for every edge the least its source can send, by the boxes of the messages and
+by paths; (5) the smallest sum a node can be left with. The result is the larger of that and of what the boxes alone
+give. Each step takes a minimum over a superset of the real graphs, so the result is a bound; gradients are those of
+the value found (constants where an argmin was taken).
 
 The published program evaluates a related expression that is no bound: :mod:`nearfar.graph.bounds.surrogate`.
 """

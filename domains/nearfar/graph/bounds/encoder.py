@@ -59,7 +59,7 @@ class TwoLayers:
         (w1, b1), (w2, b2) = layers
         if w1.shape[1] != w2.shape[0]:
             raise ConfigError(
-                f"layers: layer 1 has {w1.shape[1]} outputs, layer 2 has {w2.shape[0]} inputs; weights are (d_in, d_out)"
+                f"layers: layer 1 has {w1.shape[1]} outputs, layer 2 {w2.shape[0]} inputs; weights are (d_in, d_out)"
             )
         return cls(
             (_wide(w1), _wide(w2)),
@@ -69,7 +69,9 @@ class TwoLayers:
 
     def to(self, dtype: torch.dtype) -> TwoLayers:
         """The same in another precision."""
-        return TwoLayers(*(tuple(_to(x, dtype) for x in part) for part in (self.weights, self.biases, self.slopes)))
+        return TwoLayers(
+            *(tuple(_to(x, dtype) for x in part) for part in (self.weights, self.biases, self.slopes))
+        )
 
 
 def _to(x: Slope | Tensor | None, dtype: torch.dtype) -> Any:

@@ -3,8 +3,8 @@ r"""What can be said at one given augmented graph: the score itself, and the val
 .. math:: f_i(\hat A) \ge c_i + \langle V_i, (\hat A\,(s_1 * (\hat A Y + b_1)))_i \rangle
           - \langle [V_i]_-, (\hat A t_1)_i \rangle
 
-with slopes and offsets from the boxes over *all* graphs within the budget: POT's theorem (Yu et al., NeurIPS 2023), each
-neighbour relaxed with its own slopes. It bounds the score at this graph only.
+with slopes and offsets from the boxes over *all* graphs within the budget: POT's theorem (Yu et al., NeurIPS 2023),
+each neighbour relaxed with its own slopes. It bounds the score at this graph only.
 """
 
 from __future__ import annotations

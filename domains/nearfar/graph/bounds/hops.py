@@ -109,9 +109,7 @@ def two_hops(
     return replace(hops, sources=sources, entries=(first_entries, second_entries))
 
 
-def _planned(
-    first: IntervalAdjacency, second: IntervalAdjacency, hub: int, block_size: int | None
-) -> Hops:
+def _planned(first: IntervalAdjacency, second: IntervalAdjacency, hub: int, block_size: int | None) -> Hops:
     """Both layers with the order in which their paths are visited."""
     kind = first.lower.device.type
     entries = block_size or _ENTRIES.get(kind, _ENTRIES["cuda"])

@@ -1,16 +1,17 @@
 r"""What a target hears through one neighbour, minimised over every path of two edges on its own.
 
-With H relaxed, neighbour j sends target i at least :math:`\langle V_i, s_j * P_j \rangle - \langle [V_i]_-, t_j \rangle`,
-:math:`P_j = \sum_k \hat A_{jk} Y_k + b`. Contracting the channels first, each entry can take the value that is worst for
-this pair:
+With H relaxed, neighbour j sends target i at least :math:`\langle V_i, s_j * P_j \rangle - \langle [V_i]_-, t_j
+\rangle`,
+:math:`P_j = \sum_k \hat A_{jk} Y_k + b`. Contracting the channels first, each entry can take the value that is worst
+for this pair:
 
 .. math:: Q_{ijk} = \langle V_i, s_j * Y_k \rangle, \qquad
           G_{ij} = \sum_k \bigl(L_{jk} [Q_{ijk}]_+ - U_{jk} [Q_{ijk}]_-\bigr)
                    + \langle V_i, s_j * b \rangle - \langle [V_i]_-, t_j \rangle
 
 As in :mod:`nearfar.graph.bounds.tightening` this is a part linear in V, which sparse products give, minus half of
-:math:`\sum_k (U - L)_{jk} |Q_{ijk}|`. That sum takes all pairs of neighbours of a node: one small matrix product a node,
-batched over nodes of like degree. Hubs take no part.
+:math:`\sum_k (U - L)_{jk} |Q_{ijk}|`. That sum takes all pairs of neighbours of a node: one small matrix product a
+node, batched over nodes of like degree. Hubs take no part.
 """
 
 from __future__ import annotations

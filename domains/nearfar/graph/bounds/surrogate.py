@@ -1,12 +1,14 @@
 r"""The number the published POT program calls compactness; it is *not* a lower bound.
 
 .. math:: \mathrm{score} = \hat A_s^\top (\hat A_s^\top r + c_1) + c_2, \qquad
-          r_i = \langle Y_i, s_{1,i} * V_i \rangle, \quad c_{1,i} = \langle s_{1,i} * V_i, b_1 \rangle - \langle [V_i]_-, t_{1,i} \rangle
+          r_i = \langle Y_i, s_{1,i} * V_i \rangle, \quad
+          c_{1,i} = \langle s_{1,i} * V_i, b_1 \rangle - \langle [V_i]_-, t_{1,i} \rangle
 
-Why it bounds nothing: a node's own first-layer slopes take the place of its neighbours'; the boxes of the second layer hold
-the hidden layer fixed at the original graph; it is evaluated at one sampled graph instead of minimised; and that graph, applied
-transposed, usually exceeds the budget. On trained encoders it lies above the true score of that same graph for about half of
-the nodes. It is here to reproduce published behaviour: it acts much like a logistic loss on the sampled score.
+Why it bounds nothing: a node's own first-layer slopes take the place of its neighbours'; the boxes of the second
+layer hold the hidden layer fixed at the original graph; it is evaluated at one sampled graph instead of minimised;
+and that graph, applied transposed, usually exceeds the budget. On trained encoders it lies above the true score of
+that same graph for about half of the nodes. It is here to reproduce published behaviour: it acts much like a logistic
+loss on the sampled score.
 
 Restricted to a list of nodes, the program also cuts the edges that lead out of the list (``cut``).
 """

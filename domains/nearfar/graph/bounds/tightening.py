@@ -51,9 +51,7 @@ def relaxed_messages(
     return Ball(*by_rows(ends, *hidden, spread))
 
 
-def edge_magnitudes(
-    first: IntervalAdjacency, blocks: Blocks, y: Tensor, s: Tensor, weight: Tensor
-) -> Tensor:
+def edge_magnitudes(first: IntervalAdjacency, blocks: Blocks, y: Tensor, s: Tensor, weight: Tensor) -> Tensor:
     """:math:`\\sum_k (U - L)_{jk} |(s_j * y_k) W|`; Args as :func:`relaxed_messages`.
 
     Args:
@@ -86,16 +84,16 @@ class _EdgeMagnitudes(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(
-        ctx: Any, grad: Tensor
-    ) -> tuple[None, None, Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor, Tensor, Tensor]:
         first, (y, s, weight) = ctx.first, ctx.saved_tensors
         to_y, to_s, to_weight = (torch.zeros_like(x) for x in (y, s, weight))
         for rows, entries in _slices(ctx.blocks):
             row, col = first.pattern.row[entries], first.pattern.col[entries]
             slopes, inputs = s.index_select(0, row), y.index_select(0, col)
             hidden = slopes * inputs
-            signed = (hidden @ weight).sign_().mul_(grad.index_select(0, row)).mul_(first.width[entries, None])
+            signed = (
+                (hidden @ weight).sign_().mul_(grad.index_select(0, row)).mul_(first.width[entries, None])
+            )
             to_weight.addmm_(hidden.T, signed)
             to_hidden = signed @ weight.T
             ones = torch.ones_like(first.width[entries])

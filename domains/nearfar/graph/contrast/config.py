@@ -35,7 +35,9 @@ class GraphContrastConfig(GraphConfig):
     """Two dropped views of a graph, contrasted node by node."""
 
     base: Base = Field("grace", description="grace, gca, progcl, costa or bgrl.")
-    dim: int = Field(128, ge=2, le=8192, description="Width of the embeddings; the hidden layer has twice as much.")
+    dim: int = Field(
+        128, ge=2, le=8192, description="Width of the embeddings; the hidden layer has twice as much."
+    )
     projection: int = Field(128, ge=1, le=8192, description="Width inside the projector or predictor.")
     activation: Literal["relu", "prelu", "leaky_relu", "identity"] = Field(
         "relu", description="After both layers."
@@ -47,7 +49,7 @@ class GraphContrastConfig(GraphConfig):
     )
     sampling: Literal["full", "closure"] = Field(
         "full",
-        description="full: encode the whole graph, one step an epoch; closure: encode what batch_nodes can see, exactly.",
+        description="full: encode the whole graph, one step an epoch; closure: what batch_nodes can see, exactly.",
     )
     mixture_epoch: int = Field(400, ge=1, description="progcl: epoch at which hardness is estimated.")
     momentum: float = Field(0.99, ge=0, lt=1, description="bgrl: of the target encoder.")

@@ -1,12 +1,12 @@
 r"""The base models as one method: two dropped views through one encoder, and a loss between them.
 
-==========  ==========================================================================================  ===================
-``grace``   NT-Xent on projections (Zhu et al., 2020)                                                   uniform dropping
-``gca``     the same; edges to central nodes are kept more often (Zhu et al., WWW 2021)                 by degree
-``progcl``  negatives weighted by a mixture that tells hard from false ones (Xia et al., ICML 2022)     by eigenvector
-``costa``   views sketched over nodes, cross-view InfoNCE (Zhang et al., KDD 2022)                      uniform
-``bgrl``    predict the other view of a slow copy of the encoder, no negatives (Thakoor et al., 2022)   uniform
-==========  ==========================================================================================  ===================
+==========  ======================================================================================
+``grace``   NT-Xent on projections (Zhu et al., 2020); edges dropped uniformly
+``gca``     the same; edges to nodes of high degree are kept more often (Zhu et al., WWW 2021)
+``progcl``  negatives weighted by a mixture that tells hard from false ones (Xia et al., ICML 2022)
+``costa``   views sketched over nodes, cross-view InfoNCE (Zhang et al., KDD 2022)
+``bgrl``    predict the other view of a slow copy of the encoder (Thakoor et al., ICLR 2022)
+==========  ======================================================================================
 
 X W_1 is computed once and serves both views (features are hidden by zeroing rows of W_1).
 """
@@ -20,15 +20,15 @@ from torch import Tensor, nn
 
 from nearfar.config import OptimConfig
 from nearfar.errors import ConfigError
-from nearfar.graph.base.beta_mixture import BetaMixture
-from nearfar.graph.base.bgrl import Predictor, bgrl_loss
-from nearfar.graph.base.costa import costa_loss, sketched
-from nearfar.graph.base.grace import Projector, grace_loss
-from nearfar.graph.base.progcl import fit_mixture, progcl_loss
 from nearfar.graph.bounds.encoder import TwoLayers
 from nearfar.graph.bounds.evaluation import embeddings
-from nearfar.graph.bounds.hops import Hops, View, two_hops
+from nearfar.graph.bounds.hops import View, two_hops
+from nearfar.graph.contrast.beta_mixture import BetaMixture
+from nearfar.graph.contrast.bgrl import Predictor, bgrl_loss
 from nearfar.graph.contrast.config import GraphContrastConfig
+from nearfar.graph.contrast.costa import costa_loss, sketched
+from nearfar.graph.contrast.grace import Projector, grace_loss
+from nearfar.graph.contrast.progcl import fit_mixture, progcl_loss
 from nearfar.graph.datasets import GraphDataset
 from nearfar.graph.encoder import GCNEncoder
 from nearfar.graph.features import Features
@@ -73,14 +73,18 @@ class GraphContrast(Method):
 
     def _apply(self, fn: Any, recurse: bool = True) -> GraphContrast:
         """Moves the graph along with the parameters; numbers take their precision."""
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         device = fn(torch.empty(0)).device
         self.graph, self.features, self.hops = to_device((self.graph, self.features, self.hops), device)
         return self
 
     @staticmethod
     def batches(config: Any, dataset: GraphDataset, runtime: Runtime) -> BatchSource:
-        """Views of every step."""
+        """Views of every step.
+
+        Raises:
+            ConfigError: If ProGCL is asked to spread over processes.
+        """
         if config.base == "progcl" and runtime.world_size > 1:
             raise ConfigError("base=progcl weighs negatives of one process only; start it without torchrun")
         return GraphBatches(config, dataset, runtime)
@@ -120,7 +124,7 @@ class GraphContrast(Method):
         Args:
             batch: Which nodes are contrasted.
             z1: Embeddings in the first view, shape ``(n, d)``, or ``(B, d)`` with a closure.
-            z2: In the second view.
+            z2: In the second view, same shape.
             ctx: Of the step.
         """
         config = self.config

@@ -2,7 +2,7 @@ r"""Node compactness of encoders that the closed form does not cover, by auto_Li
 
 For each node a lower bound of :math:`f_i(\hat A) = \langle z_i(\hat A), w_i \rangle` over all graphs that lose at most
 q_j edges at node j (POT, Yu et al., NeurIPS 2023), from interval arithmetic, CROWN (Zhang et al., NeurIPS 2018) or
-alpha-CROWN (Xu et al., ICLR 2021): for whatever :mod:`nearfar.graph.ego.network` can describe, one node at a time, and
+alpha-CROWN (Xu et al., ICLR 2021): for whatever :mod:`nearfar.graph.layers` can describe, one node at a time, and
 an independent judge of :func:`nearfar.graph.compactness_bound`.
 
 Every method bounds more graphs than there are: all matrices between the element-wise bounds of
@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from nearfar.errors import ConfigError, DataError
 from nearfar.graph.ego.dense import EgoNetwork
-from nearfar.graph.ego.network import Activation, Given, MessageLayer, check_layers, describe
 from nearfar.graph.ego.subgraph import EgoNodes
 from nearfar.graph.intervals import IntervalAdjacency, edge_interval, normalised
+from nearfar.graph.layers import Activation, Given, MessageLayer, check_layers, describe
 from nearfar.interop.auto_lirpa import bounded
 
 Method: TypeAlias = Literal["IBP", "CROWN", "CROWN-Optimized"]
@@ -53,11 +53,11 @@ def ego_bounds(
         nodes: Whose scores, int64, shape ``(k,)``.
         w: Their contrast vectors (:func:`nearfar.graph.contrast_vectors`), shape ``(k, d2)``.
         q: Most edges lost among those that point to a node, whole numbers, shape ``(n,)``.
-        method: ``IBP``, ``CROWN``, or ``CROWN-Optimized`` (seconds per node, tightest).
+        method: ``IBP``, ``CROWN``, or ``CROWN-Optimized`` (alpha-CROWN, seconds per node; ``CROWN`` where it fails).
         directed: Whether the directions of an edge are dropped independently; else together.
         tight: Whether edges that cannot be dropped count as present.
         max_nodes: Most nodes within two hops of a node.
-        activations: As of :func:`nearfar.graph.ego.network.describe`.
+        activations: As of :func:`nearfar.graph.layers.describe`.
 
     Returns:
         Shape ``(k,)``, float64, without gradient, on the device of ``x``.
@@ -105,8 +105,15 @@ def ego_bounds(
 
 def _lower(network: EgoNetwork, intervals: IntervalAdjacency, ego: EgoNodes, method: Method) -> Tensor:
     low, high = (ego.dense(intervals, values)[None] for values in (intervals.lower, intervals.upper))
-    with torch.enable_grad():  # alpha-CROWN descends on its slopes
-        bound, _ = bounded(network, high, low, high, method=method)
+    try:
+        with torch.enable_grad():  # alpha-CROWN descends on its slopes
+            bound, _ = bounded(network, high, low, high, method=method)
+    except KeyError:
+        # auto_LiRPA has no slopes for a layer whose units were all of one sign at first, and looks for them when one
+        # no longer is. Where alpha-CROWN starts from is a bound too.
+        if method != "CROWN-Optimized":
+            raise
+        return _lower(network, intervals, ego, "CROWN")
     return bound.detach()[0, 0]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nearfar.graph.ego.network import Activation, Dense, MessageLayer
+from nearfar.graph.layers import Activation, Dense, MessageLayer
 
 
 class EgoNetwork(nn.Module):

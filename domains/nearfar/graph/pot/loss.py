@@ -3,9 +3,9 @@ r"""POT's loss: a logistic loss on node compactness, mixed with any contrast.
 .. math:: L = (1 - \kappa)\, L_{contrast} + \frac{\kappa}{2} \sum_{v = 1, 2} \frac{1}{N} \sum_i
           \log\bigl(1 + e^{-\lambda f^{(v)}_i}\bigr)
 
-(Yu et al., NeurIPS 2023). At the start compactness is about 0 and POT's part log 2. Scores are small (0.05 to 0.2 on Cora),
-where the logistic loss is nearly linear and weights all nodes alike; ``logit_scale`` :math:`\lambda` (1 as published) says how
-far it looks at the badly trained ones.
+(Yu et al., NeurIPS 2023). At the start compactness is about 0 and POT's part log 2. Scores are small (0.05 to 0.2 on
+Cora), where the logistic loss is nearly linear and weights all nodes alike; ``logit_scale`` :math:`\lambda` (1 as
+published) says how far it looks at the badly trained ones.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class POTLoss(nn.Module):
         """Both parts by their weights.
 
         Args:
-            contrast: Scalar.
-            pot: Scalar.
+            contrast: Of the base model, a scalar.
+            pot: Mean of :meth:`penalty` over the views, a scalar.
         """
         return (1 - self.kappa) * contrast + self.kappa * pot
 

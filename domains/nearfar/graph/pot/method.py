@@ -3,8 +3,8 @@ r"""POT on a base model: every node's compactness in both views joins the loss.
 .. math:: L = (1 - \kappa)\, L_{contrast} + \frac{\kappa}{2} \sum_{v = 1, 2} \frac{1}{|B|} \sum_{i \in B}
           \mathrm{softplus}(-\lambda f^{(v)}_i)
 
-View 1 is bounded under its own budget with contrast vectors from view 2, and the other way round; gradients flow through the
-contrast vectors too. ``compactness.mode`` says what f is.
+View 1 is bounded under its own budget with contrast vectors from view 2, and the other way round; gradients flow
+through the contrast vectors too. ``compactness.mode`` says what f is.
 """
 
 from __future__ import annotations
@@ -172,7 +172,11 @@ def in_dtype(values: Tensor | View, dtype: torch.dtype) -> Tensor | View:
         values: Shape ``(E,)``, or of both layers.
         dtype: The precision.
     """
-    return values.to(dtype) if isinstance(values, Tensor) else View(*(v.to(dtype) for v in (values.first, values.second)))
+    return (
+        values.to(dtype)
+        if isinstance(values, Tensor)
+        else View(*(v.to(dtype) for v in (values.first, values.second)))
+    )
 
 
 def intervals_of(config: POTConfig, dataset: GraphDataset) -> tuple[IntervalAdjacency, IntervalAdjacency]:

@@ -5,7 +5,7 @@ mixture of two Beta distributions fitted to s,
 
 .. math::
     B_{ij} &= p(\text{true} \mid s_{ij})\, s_{ij}, \qquad w_{ij} = B_{ij} \Big/ \frac{1}{n-1} \sum_{l \neq i} B_{il} \\
-    \ell_i & = -\log \frac{e^{c_{ii} / \tau}}
+    \ell_i &= -\log \frac{e^{c_{ii} / \tau}}
         {e^{c_{ii} / \tau} + \sum_{j \neq i} w_{ij} (e^{c_{ij} / \tau} + e^{c^1_{ij} / \tau})}
 
 with :math:`c^1` the cosines inside the first view, and the same with the views exchanged. Weights get no gradient.
@@ -20,14 +20,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nearfar.graph.base.beta_mixture import BetaMixture, fit_beta_mixture
-from nearfar.graph.base.grace import grace_loss
+from nearfar.graph.contrast.beta_mixture import BetaMixture, fit_beta_mixture
+from nearfar.graph.contrast.grace import grace_loss
 from nearfar.objectives import contrast
 from nearfar.objectives.contrast import Temperature
 from nearfar.objectives.denominator import LogWeight, NotSelf
 from nearfar.objectives.positives import Pairs
 from nearfar.objectives.similarity import smooth_normalize
-from nearfar.objectives.tiles import spans
 from nearfar.objectives.views import at_least_float32, check_views
 
 # Cosines at a time when rows of B are summed.
@@ -59,42 +58,49 @@ def progcl_loss(
     return (_one_way(h1, h2, mixture, temperature) + _one_way(h2, h1, mixture, temperature)) / 2
 
 
-def hardness_weights(rows: Tensor, keys: Tensor, mixture: BetaMixture) -> LogWeight:
-    """The weights w, of the keys of the other view and, after them, the same again of those of the row's own view.
+def hardness_weights(h1: Tensor, h2: Tensor, mixture: BetaMixture) -> LogWeight:
+    """The weights w of the keys of the other view and, after them, the same again for those of the row's own view.
 
     Args:
-        rows: Unit vectors of one view, shape ``(n, d)``.
-        keys: Unit vectors of the other view, same shape; row i is the same node.
+        h1: Rows, shape ``(n, d)``.
+        h2: The other view, same shape.
         mixture: Which similarities are those of true negatives.
 
     Returns:
         A rule for n rows and 2 n keys; a node is to itself of weight 1.
     """
-    rows, keys = rows.detach(), keys.detach()
-    n = len(rows)
-    log_mean = torch.cat([_log_row_sum(rows, keys, mixture, part) for part in spans(n, max(1, _BLOCK // n))])
-    log_mean -= torch.tensor(n - 1.0).log()
+    rows, keys = (smooth_normalize(at_least_float32(h.detach())) for h in (h1, h2))
+    n, every, tiny = len(rows), torch.arange(len(rows), device=rows.device), torch.finfo(rows.dtype).tiny
+
+    def weights(i: Tensor, j: Tensor) -> Tensor:
+        with torch.autocast(rows.device.type, enabled=False):
+            return hardness(rows[i] @ keys[j].T, mixture)
+
+    def row_mean(i: Tensor) -> Tensor:
+        return weights(i, every).masked_fill_(i[:, None] == every, 0).sum(1) / max(1, n - 1)
+
+    mean = torch.cat([row_mean(i) for i in every.split(max(1, _BLOCK // n))]).clamp(min=tiny)[:, None]
 
     def log_weight(row: Tensor, key: Tensor) -> Tensor:
-        i, j = row.flatten(), key.flatten() % n
-        hardness = log_hardness(rows[i] @ keys[j].T, mixture)
-        return (hardness - log_mean[i, None]).masked_fill(i[:, None] == j, 0)
+        i, j = row[:, 0], key[0] % n
+        relative = weights(i, j).div_(mean[i]).clamp_(min=tiny)
+        return relative.log_().masked_fill_(i[:, None] == j, 0)
 
     return LogWeight(log_weight)
 
 
-def log_hardness(cosine: Tensor, mixture: BetaMixture) -> Tensor:
-    """Logarithm of B, always finite.
+def hardness(cosine: Tensor, mixture: BetaMixture) -> Tensor:
+    """B: how near a negative is, times the probability that it is a true one.
 
     Args:
         cosine: Between-view cosines, shape ``(...,)``.
         mixture: Which similarities are those of true negatives.
 
     Returns:
-        Same shape as ``cosine``.
+        In [0, 1], same shape as ``cosine``.
     """
-    s = ((cosine + 1) / 2).clamp(min=torch.finfo(cosine.dtype).eps)
-    return mixture.log_posterior(s) + s.log()
+    s = ((cosine + 1) / 2).clamp_(0, 1)
+    return mixture.posterior(s).mul_(s)
 
 
 @torch.no_grad()
@@ -118,16 +124,8 @@ def fit_mixture(h1: Tensor, h2: Tensor, generator: torch.Generator, columns: int
 
 def _one_way(q: Tensor, k: Tensor, mixture: BetaMixture, temperature: Temperature) -> Tensor:
     """Rows of q look for themselves in k, among all of k and the others of q."""
-    units = [smooth_normalize(at_least_float32(h.detach())) for h in (q, k)]
-    rule = NotSelf(len(q)) & hardness_weights(units[0], units[1], mixture)
+    rule = NotSelf(len(q)) & hardness_weights(q, k, mixture)
     itself = torch.arange(len(q), device=q.device)
     return contrast(
         q, torch.cat([k, q]), positives=Pairs(itself, itself), denominator=rule, temperature=temperature
     )
-
-
-def _log_row_sum(rows: Tensor, keys: Tensor, mixture: BetaMixture, part: range) -> Tensor:
-    """Logarithm of the sum of B over the negatives of some rows."""
-    hardness = log_hardness(rows[part.start : part.stop] @ keys.T, mixture)
-    hardness.diagonal(part.start).fill_(-torch.inf)
-    return hardness.logsumexp(1)

@@ -1,4 +1,4 @@
-"""BGRL: predict a slow copy's embedding of the other view, without negatives (Thakoor et al., ICLR 2022, eq. 1).
+"""BGRL: predict a slow copy's embedding of the other view, no negatives (Thakoor et al., ICLR 2022, eq. 1).
 
 The copy is a moving average of the encoder (:class:`nearfar.training.EMA`), which the caller keeps.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nearfar.graph.base.grace import linear
+from nearfar.graph.contrast.grace import linear
 from nearfar.objectives.byol import byol_loss
 
 
@@ -47,7 +47,7 @@ def bgrl_loss(online1: Tensor, online2: Tensor, target1: Tensor, target2: Tensor
         online1: Predictions from the first view, shape ``(n, d)``.
         online2: Predictions from the second view, same shape.
         target1: The copy's embeddings of the first view, same shape; no gradient reaches them.
-        target2: The copy's embeddings of the second view, likewise.
+        target2: The copy's embeddings of the second view, shape ``(n, d)``, likewise constant.
 
     Raises:
         ValueError: If the shapes or values do not fit.

@@ -1,4 +1,4 @@
-r"""Two Beta distributions mixed, fitted by expectation-maximisation: ProGCL's guess at who is a false negative.
+r"""Two Beta distributions mixed, fitted by expectation-maximisation: ProGCL's guess at false negatives.
 
 Between-view similarities of negatives, brought to [0, 1], are a mixture of true negatives (component 0) and of false
 ones, nodes of the same class (component 1; Xia et al., ICML 2022, after Arazo et al., ICML 2019). The
@@ -57,26 +57,15 @@ class BetaMixture:
             >>> mixture.posterior(torch.tensor([0.25, 0.5])).tolist()
             [0.25, 0.5]
         """
-        return self.log_posterior(values, component).exp()
-
-    def log_posterior(self, values: Tensor, component: int = 0) -> Tensor:
-        """Logarithm of :meth:`posterior`, always finite.
-
-        Args:
-            values: In [0, 1], shape ``(...,)``.
-            component: 0 or 1.
-
-        Returns:
-            Same shape as ``values``.
-        """
         x = at_least_float32(values)
         x = x.clamp(min=_EDGE, max=1 - max(_EDGE, torch.finfo(x.dtype).eps / 2))
         other = 1 - component
         constant, power, mirrored = (
-            (theirs[component] - theirs[other]).to(x) for theirs in (self._constant(), self.alpha, self.beta)
+            (each[component] - each[other]).to(x) for each in (self._constant(), self.alpha, self.beta)
         )
-        # Of two components a posterior is a logistic function of the log-odds.
-        return torch.nn.functional.logsigmoid(constant + power * x.log() + mirrored * torch.log1p(-x))
+        # Of two components a posterior is a logistic function of the log-odds. In place: this is done for all pairs.
+        odds = x.log().mul_(power).add_((1 - x).log_().mul_(mirrored)).add_(constant)
+        return odds.sigmoid_()
 
     def _constant(self) -> Tensor:
         """Logarithm of weight / B(alpha, beta), shape ``(2,)``."""

@@ -1,1 +1,0 @@
-"""Losses and importance weights of the base models: GRACE, GCA, ProGCL, COSTA, BGRL."""
