@@ -202,7 +202,7 @@ def test_gradients(mode: Any, nodes: list[int] | None, small: Make) -> None:
             slope=p[5],
             w=p[4],
             q=case.q,
-            mode=mode,  # type: ignore[arg-type]
+            mode=mode,
             nodes=chosen,
             block_size=3,
         )

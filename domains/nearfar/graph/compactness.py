@@ -92,9 +92,9 @@ def compactness_bound(
     Example:
         >>> edges = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
         >>> identity = (torch.eye(2), None)
-        >>> compactness_bound(
-        ...     torch.eye(3, 2), edges, layers=[identity, identity], slope=1.0, w=torch.ones(3, 2), q=torch.tensor([0,
-        1, 0]) ... ).shape
+        >>> q = torch.tensor([0, 1, 0])
+        >>> w = torch.ones(3, 2)
+        >>> compactness_bound(torch.eye(3, 2), edges, layers=[identity] * 2, slope=1.0, w=w, q=q).shape
         torch.Size([3])
     """
     num_nodes = x.shape[0]
@@ -131,7 +131,7 @@ def contrast_vectors(z: Tensor) -> Tensor:
         >>> contrast_vectors(torch.tensor([[2.0, 0.0], [0.0, 3.0]])).tolist()
         [[1.0, -1.0], [-1.0, 1.0]]
     """
-    unit = z / z.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    unit: Tensor = z / z.norm(dim=1, keepdim=True).clamp(min=1e-12)
     if len(z) == 1:
         return unit
     others = len(z) - 1

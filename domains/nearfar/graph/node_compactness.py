@@ -35,9 +35,11 @@ class NodeCompactness(nn.Module):
         ConfigError: If the encoder is not covered by the closed form; names the engine that covers it.
 
     Example:
-        >>> from torch_geometric.nn import GCN  # doctest: +SKIP
-        >>> encoder = GCN(16, 32, 2, 8)  # doctest: +SKIP
-        >>> score = NodeCompactness(encoder, AugmentationBudget(0.4))(x, edge_index, z_other)  # doctest: +SKIP
+        >>> from torch_geometric.nn import GCN
+        >>> encoder, edges = GCN(3, 8, num_layers=2, out_channels=4), torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+        >>> compactness = NodeCompactness(encoder, AugmentationBudget(0.4))
+        >>> compactness(torch.eye(3), edges, z_other=torch.ones(3, 4)).shape
+        torch.Size([3])
     """
 
     def __init__(

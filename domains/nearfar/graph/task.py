@@ -60,7 +60,7 @@ class GraphTask(Task):
     case_metrics: ClassVar[tuple[str, ...] | None] = ("f1_micro",)
     protocol: ClassVar[Mapping[str, str]] = {
         "embeddings": "of the whole graph, nothing dropped, frozen",
-        "certified_share": "nodes whose contrast stays positive for all graphs within the published budget at p = .1, .4",
+        "certified_share": "nodes whose contrast stays positive for all graphs within the published budget, p = .1, .4",
     }
     cases_file: ClassVar[str | None] = FILE
     report_files: ClassVar[tuple[str, ...]] = (CERTIFICATES, PLOT)

@@ -218,7 +218,8 @@ def mean_norm(z: Tensor) -> Tensor:
     Args:
         z: Shape ``(n, d)``.
     """
-    return z.detach().norm(dim=1).mean()
+    mean: Tensor = z.detach().norm(dim=1).mean()
+    return mean
 
 
 def _head(config: GraphContrastConfig) -> nn.Module:
