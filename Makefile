@@ -16,7 +16,7 @@ BIN := .venv/bin
 URI = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(CURDIR)/mlruns/mlflow.db)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-services reliability check recsys tune-recsys compare profile ui bench clean
+.PHONY: help setup demo test test-all test-services reliability check recsys tune-recsys graph tune-graph compare profile ui bench clean
 
 help: ## print this table
 	@printf 'make <target> [METHOD=recsys.sasrec DATA=ml-100k SEEDS=3 WORKERS=2 DEVICE=auto ARGS="optim.lr=5e-4"]\n\n'
@@ -51,6 +51,16 @@ recsys: setup ## train a recommender (METHOD, DATA, SEEDS, WORKERS, DEVICE, ARGS
 	$(BIN)/nearfar train $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --seeds $(SEEDS) --workers $(WORKERS)
 
 tune-recsys: setup ## search the settings of a recommender (METHOD, DATA, TRIALS, WORKERS, STUDY, STORAGE, ARGS)
+	$(BIN)/nearfar tune $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --trials $(TRIALS) --workers $(WORKERS)$(if $(STUDY), --study $(STUDY))$(if $(STORAGE), --storage $(STORAGE))
+
+# Recipes of the two domains differ in nothing but their defaults; what is given on the command line wins.
+graph tune-graph: METHOD = graph.pot
+graph tune-graph: DATA = films
+
+graph: setup ## train node embeddings and certify them (METHOD=graph.contrast, DATA=cora, SEEDS, WORKERS, DEVICE, ARGS)
+	$(BIN)/nearfar train $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --seeds $(SEEDS) --workers $(WORKERS)
+
+tune-graph: setup ## search the settings of a graph method (METHOD, DATA, TRIALS, WORKERS, STUDY, STORAGE, ARGS)
 	$(BIN)/nearfar tune $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --trials $(TRIALS) --workers $(WORKERS)$(if $(STUDY), --study $(STUDY))$(if $(STORAGE), --storage $(STORAGE))
 
 compare: setup ## compare all finished runs on a data set (METHOD names the domain, DATA, ARGS)

@@ -22,7 +22,7 @@ from nearfar.optional import require
 
 Make = Callable[..., Any]
 # The graph's part is kept in single precision, whatever the encoder's.
-CLOSE = 1e-6
+CLOSE = 1e-12
 BUDGET = AugmentationBudget(0.5)
 N, WIDTHS = 12, (3, 8, 4)
 

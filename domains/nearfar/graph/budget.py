@@ -81,9 +81,7 @@ class AugmentationBudget:
         target = edge_index[1]
         degree = row_pointer(target, num_nodes).diff()
         if probability is not None and (
-            probability.shape != target.shape
-            or bool((probability < 0).any())
-            or bool((probability > 1).any())
+            probability.shape != target.shape or not bool(((probability >= 0) & (probability <= 1)).all())
         ):
             raise DataError(
                 f"probability: numbers from 0 to 1 of shape {tuple(target.shape)} expected, got shape "

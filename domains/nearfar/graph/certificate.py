@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nearfar.errors import ConfigError, DataError
 from nearfar.graph.bounds.encoder import TwoLayers
 from nearfar.graph.budget import AugmentationBudget, budget_sampler
 from nearfar.graph.checks import check_features
@@ -97,6 +98,8 @@ def certify(
         ConfigError: If the encoder is not covered, or p is not in [0, 1).
         DataError: If features or edges cannot be used.
     """
+    if samples < 0:
+        raise ConfigError(f"samples: at least 0 expected, got {samples}")
     rule = budget or AugmentationBudget(p)
     norm: Norm = "gcn"
     if isinstance(model, TwoLayers):
@@ -119,6 +122,9 @@ def certify(
         at_one_graph = Surroundings.of(intervals, "sampled")
         if z_other is None:
             z_other = at_one_graph.embeddings(layers, y, normalised(intervals, whole, dtype))
+        if z_other.shape != (num_nodes, layers.weights[1].shape[1]):
+            expected = (num_nodes, layers.weights[1].shape[1])
+            raise DataError(f"z_other: shape {expected} expected, got {tuple(z_other.shape)}")
         w = contrast_vectors(z_other.to(dtype))
         bound = Surroundings.of(intervals, "certified").bound(layers, y, w)
         plain = score(whole)

@@ -77,7 +77,8 @@ def compactness_bound(
         directed: Whether the directions of an edge are dropped independently; else together. Both are sound for what
             they say; ``True`` is sound for both.
         tight: Whether edges that cannot be dropped count as present; the published program leaves that out.
-        cut: ``surrogate`` with ``nodes``: drop edges that lead out of the list, as published.
+        cut: ``surrogate`` with ``nodes``: drop edges that lead out of the list, as published. Else it mixes the
+            contrast vectors of all nodes: ``w`` is ``(n, d2)``.
         transpose: ``surrogate``: apply the augmented graph transposed, as published.
         hub: Neighbours from which a node's bound is the looser one, to save time.
         block_size: Edges worked on at a time; by default what suits the device.
@@ -104,7 +105,10 @@ def compactness_bound(
     w1, w2 = encoder.weights
     if x.shape[1] != len(w1):
         raise DataError(f"x: {len(w1)} features expected by layer 1, got shape {tuple(x.shape)}")
-    count = num_nodes if nodes is None else len(_checked_nodes(nodes, num_nodes))
+    whole_list = nodes is None or (mode == "surrogate" and not cut)
+    if nodes is not None:
+        check_nodes(nodes, num_nodes)
+    count = num_nodes if nodes is None or whole_list else len(nodes)
     if w.shape != (count, w2.shape[1]):
         raise DataError(f"w: shape {(count, w2.shape[1])} expected, got {tuple(w.shape)}")
     tight = tight and mode != "surrogate"
@@ -168,11 +172,19 @@ def check_mode(mode: str) -> None:
         raise ConfigError(f"mode: one of {', '.join(MODES)} expected, got {mode!r}")
 
 
-def _checked_nodes(nodes: Tensor, num_nodes: int) -> Tensor:
+def check_nodes(nodes: Tensor, num_nodes: int) -> None:
+    """Refuse what is no list of different nodes.
+
+    Args:
+        nodes: int64, shape ``(k,)``.
+        num_nodes: How many there are.
+
+    Raises:
+        DataError: Naming what is wrong.
+    """
     if nodes.dim() != 1 or nodes.dtype != torch.int64:
         raise DataError(f"nodes: int64 of shape (k,) expected, got {nodes.dtype} of {tuple(nodes.shape)}")
     if len(nodes) == 0 or int(nodes.min()) < 0 or int(nodes.max()) >= num_nodes:
         raise DataError(f"nodes: at least one, from 0 to {num_nodes - 1} expected, got {nodes[:5].tolist()}")
     if len(nodes.unique()) != len(nodes):
         raise DataError("nodes: each node once expected; nodes.unique() leaves repeats out")
-    return nodes

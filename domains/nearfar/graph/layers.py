@@ -55,7 +55,7 @@ class Activation:
     """
 
     name: Name = "identity"
-    slope: float = 0.0
+    slope: Slope = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what has no bound.
@@ -257,7 +257,7 @@ def _activation(place: str, given: Given) -> Activation:
         raise ConfigError(f"{place}: auto_LiRPA bounds {known}, not {given}")
     if isinstance(given, nn.PReLU):
         check_slope(place, given.weight.detach())  # several slopes are none
-        return Activation(name, float(given.weight.detach()))
+        return Activation(name, given.weight.squeeze())
     if isinstance(given, nn.LeakyReLU):
         return Activation(name, given.negative_slope)
     return Activation(name, given.alpha if isinstance(given, nn.ELU) else 0.0)
@@ -328,7 +328,7 @@ def _weight(linear: Any) -> Tensor:
 
 
 def _slope(number: int, layer: MessageLayer) -> Slope:
-    known = {"relu": 0.0, "identity": 1.0, "leaky_relu": layer.activation.slope}
+    known: dict[str, Slope] = {"relu": 0.0, "identity": 1.0, "leaky_relu": layer.activation.slope}
     if layer.activation.name not in known:
         raise ConfigError(
             f"encoder: activation {layer.activation.name} of layer {number} is not piecewise linear, which the closed "

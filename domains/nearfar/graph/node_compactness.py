@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
-from nearfar.errors import DataError
+from nearfar.errors import ConfigError, DataError
 from nearfar.graph.bounds.encoder import TwoLayers
 from nearfar.graph.budget import AugmentationBudget
 from nearfar.graph.checks import check_features
-from nearfar.graph.compactness import check_mode, contrast_vectors, project
+from nearfar.graph.compactness import check_mode, check_nodes, contrast_vectors, project
 from nearfar.graph.intervals import IntervalAdjacency, Norm, edge_interval, kept_entries, normalised
 from nearfar.graph.layers import Given, closed_form
 from nearfar.graph.surroundings import AT_ONE_GRAPH, Mode, Surroundings
+
+NodeList: TypeAlias = Literal["exact", "official"]
 
 
 class NodeCompactness(nn.Module):
@@ -49,14 +52,16 @@ class NodeCompactness(nn.Module):
         mode: Mode = "certified",
         *,
         activations: Sequence[Given] | None = None,
-        node_list: str = "exact",
+        node_list: NodeList = "exact",
     ) -> None:
         super().__init__()
         check_mode(mode)
+        if node_list not in get_args(NodeList):
+            raise ConfigError(f"node_list: exact or official expected, got {node_list!r}")
         self.encoder, self.budget, self.mode = encoder, budget or AugmentationBudget(), mode
         self.activations, self.node_list = activations, node_list
         self.layers()  # unsupported encoders are refused here, not in the first step
-        self._known: tuple[Tensor, int, IntervalAdjacency, Surroundings | None] | None = None
+        self._known: _Known | None = None
 
     def layers(self) -> tuple[TwoLayers, Norm]:
         """The encoder's two layers as they are now, and how they normalise."""
@@ -86,37 +91,47 @@ class NodeCompactness(nn.Module):
             DataError: If features, edges or nodes are not as described.
         """
         layers, norm = self.layers()
-        dtype = layers.weights[0].dtype
+        (w1, w2), num_nodes = layers.weights, x.shape[0]
         check_features(x)
-        if len(z_other) != len(x):
-            raise DataError(f"z_other: {len(x)} rows expected, one for each node, got {len(z_other)}")
-        intervals, whole = self._graph(edge_index, len(x), norm)
-        intervals = intervals.to(dtype=dtype)
-        official = self.node_list == "official"
-        around = whole if nodes is None else None
-        if around is None:
+        if x.shape[1] != len(w1):
+            raise DataError(f"x: {len(w1)} features expected by layer 1, got shape {tuple(x.shape)}")
+        if z_other.shape != (num_nodes, w2.shape[1]):
+            raise DataError(f"z_other: shape {(num_nodes, w2.shape[1])} expected, got {tuple(z_other.shape)}")
+        intervals, around = self._graph(edge_index, num_nodes, norm, w1.dtype)
+        if nodes is None:
+            w = contrast_vectors(z_other)
+        else:
+            check_nodes(nodes, num_nodes)
+            official = self.node_list == "official"
             around = Surroundings.of(intervals, self.mode, nodes, cut=official)
-        w = contrast_vectors(z_other if nodes is None or not official else z_other[nodes])
-        if nodes is not None and not official:
-            w = w[nodes]
+            w = contrast_vectors(z_other[nodes] if official else z_other)
+            if not official and not around.takes_all_vectors:
+                w = w[nodes]
         values = None
         if self.mode in AT_ONE_GRAPH:
             kept = kept_entries(intervals, edge_index if view_edge_index is None else view_edge_index)
-            values = normalised(intervals, kept, dtype)
-        y = project(x, layers.weights[0])
-        return around.to_dtype(dtype).bound(layers, y, w.to(dtype), values)
+            values = normalised(intervals, kept, w1.dtype)
+        return around.bound(layers, project(x, w1), w.to(w1.dtype), values)
 
     @torch.no_grad()
     def _graph(
-        self, edge_index: Tensor, num_nodes: int, norm: Norm
-    ) -> tuple[IntervalAdjacency, Surroundings | None]:
-        known = self._known
-        if known is not None and known[0] is edge_index and known[1] == edge_index._version:
-            return known[2], known[3]
-        q = self.budget.of(edge_index, num_nodes)
-        intervals = edge_interval(
-            edge_index, num_nodes, q, norm, directed=self.budget.directed, tight=self.mode != "surrogate"
-        )
-        whole = Surroundings.of(intervals, self.mode)
-        self._known = (edge_index, edge_index._version, intervals, whole)
-        return intervals, whole
+        self, edge_index: Tensor, num_nodes: int, norm: Norm, dtype: torch.dtype
+    ) -> tuple[IntervalAdjacency, Surroundings]:
+        key = (edge_index._version, num_nodes, norm, dtype, self.budget, self.mode)
+        if self._known is None or self._known.edge_index is not edge_index or self._known.key != key:
+            budget, tight = self.budget, self.mode != "surrogate"
+            q = budget.of(edge_index, num_nodes)
+            intervals = edge_interval(
+                edge_index, num_nodes, q, norm, directed=budget.directed, tight=tight, dtype=dtype
+            )
+            self._known = _Known(edge_index, key, intervals, Surroundings.of(intervals, self.mode))
+        return self._known.intervals, self._known.whole
+
+
+class _Known(NamedTuple):
+    """The graph's part of the work, and what it belongs to."""
+
+    edge_index: Tensor
+    key: tuple[object, ...]
+    intervals: IntervalAdjacency
+    whole: Surroundings

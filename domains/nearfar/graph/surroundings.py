@@ -71,6 +71,11 @@ class Surroundings:
         part, entries = cut_out(intervals, nodes)
         return cls(mode, among=(part, original[entries]), entries=entries, nodes=nodes)
 
+    @property
+    def takes_all_vectors(self) -> bool:
+        """Whether :meth:`bound` wants the contrast vectors of all n nodes, not of its own only."""
+        return self.among is not None and self.entries is None
+
     def on_its_own(self, sources: Tensor, values: Tensor) -> tuple[Surroundings, View | Tensor]:
         """The same without the rest of the graph: for a device that holds some of its nodes only.
 
@@ -118,7 +123,7 @@ class Surroundings:
         Args:
             encoder: Both layers.
             y: Projected inputs X W_1, shape ``(n, d1)``.
-            w: Contrast vectors of the nodes, shape ``(k, d2)``.
+            w: Contrast vectors of the nodes, shape ``(k, d2)``; of all, ``(n, d2)``, if it :attr:`takes_all_vectors`.
             values: For modes that look at one graph, its normalised adjacency, shape ``(E,)``.
             transpose: As of :func:`compactness_bound`.
 
@@ -162,7 +167,5 @@ class Surroundings:
         intervals, original = self.among
         if self.entries is not None:
             values, y = values[self.entries], y[self.nodes]
-        elif self.nodes is not None:
-            w = w.new_zeros(len(y), w.shape[1]).index_copy(0, self.nodes, w)
         scores = surrogate(intervals, encoder, y, w, original=original, sampled=values, transpose=transpose)
         return scores[self.nodes] if self.nodes is not None and self.entries is None else scores

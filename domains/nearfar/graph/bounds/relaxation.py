@@ -78,7 +78,7 @@ def check_slope(name: str, slope: Slope) -> None:
     """
     if isinstance(slope, Tensor) and slope.numel() != 1:
         raise ConfigError(f"{name}: one slope for all channels expected, got shape {tuple(slope.shape)}")
-    value = float(slope)
+    value = float(slope.detach() if isinstance(slope, Tensor) else slope)
     if not 0 <= value <= 1:
         raise ConfigError(
             f"{name}: the bounds hold for activation slopes in [0, 1], got {value:g}; clamp the PReLU weight in "

@@ -102,9 +102,9 @@ class _ELU(nn.Module):
 
 def _module(activation: Activation, like: Tensor) -> nn.Module:
     if activation.name == "elu":
-        return _ELU(activation.slope, like)
+        return _ELU(float(activation.slope), like)
     if activation.name == "leaky_relu":
-        return nn.LeakyReLU(activation.slope)
+        return nn.LeakyReLU(float(activation.slope))
     plain: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
     return plain.get(activation.name, nn.Identity)()
 

@@ -10,6 +10,7 @@ published) says how far it looks at the badly trained ones.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -39,7 +40,8 @@ class POTLoss(nn.Module):
         super().__init__()
         if not 0 <= kappa <= 1:
             raise ConfigError(f"kappa: 0 to 1 expected, got {kappa}")
-        if logit_scale != "auto" and not float(logit_scale) > 0:
+        number = isinstance(logit_scale, (int, float)) and 0 < logit_scale < math.inf
+        if logit_scale != "auto" and not number:
             raise ConfigError(f"logit_scale: a positive number or 'auto' expected, got {logit_scale!r}")
         self.kappa, self.logit_scale = kappa, logit_scale
 
@@ -52,7 +54,12 @@ class POTLoss(nn.Module):
 
         Returns:
             Scalar.
+
+        Raises:
+            ConfigError: If no scores are given.
         """
+        if not scores:
+            raise ConfigError("scores: compactness of one view at least expected, got none")
         return self.mix(contrast, torch.stack([self.penalty(score) for score in scores]).mean())
 
     def penalty(self, score: Tensor) -> Tensor:

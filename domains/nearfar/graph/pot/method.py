@@ -111,8 +111,9 @@ class POT(GraphContrast):
         surroundings = bounded.surroundings or self.whole
         scores = []
         for view in (0, 1):
-            w = self._contrast_vectors(encoded.z[1 - view], bounded.places)
             one = surroundings[view].to_dtype(dtype)
+            places = None if one.takes_all_vectors else bounded.places
+            w = self._contrast_vectors(encoded.z[1 - view], places)
             values = in_dtype(bounded.values[view], dtype) if one.mode in AT_ONE_GRAPH else None
             scores.append(one.bound(encoded.layers, encoded.y[view], w, values))
         return scores[0], scores[1]
