@@ -184,6 +184,14 @@ def test_a_closure_is_exact_at_its_nodes(subject: Callable[[str], Subject], mode
     assert not torch.equal(seen[0], seen[-1])
 
 
+def test_a_last_batch_that_is_smaller_counts_its_own_nodes(subject: Callable[[str], Subject]) -> None:
+    _, source, _ = in_double(subject("graph.pot"), "sampling=closure", "batch_nodes=25")
+    batches = [source.batch(step) for step in range(source.steps_per_epoch)]
+    assert [len(batch.nodes) for batch in batches] == [25, 25, 10]
+    assert [batch.total for batch in batches] == [25, 25, 10]
+    assert [batch.extra.total for batch in batches] == [25, 25, 10]
+
+
 def test_an_epoch_of_closures_contrasts_every_node(subject: Callable[[str], Subject]) -> None:
     _, source, _ = in_double(subject("graph.contrast"), "sampling=closure", "batch_nodes=9")
     assert source.steps_per_epoch == math.ceil(NODES / 9)

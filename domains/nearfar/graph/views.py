@@ -10,7 +10,7 @@ Degrees are those of the whole view, so what it computes for these nodes is what
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -97,19 +97,16 @@ class GraphBatches:
         rates = (config.augment.mask_1, config.augment.mask_2)
         kept = tuple(self._kept_features(rate, step, view) for view, rate in enumerate(rates))
         values = (self.view(step, 0), self.view(step, 1))
-        nodes = self._nodes(step)
-        batch = GraphBatch(nodes, self.size, values, (kept[0], kept[1]))
+        nodes, total = self._nodes(step)
+        batch = GraphBatch(nodes, total, values, (kept[0], kept[1]))
         if self.features is not None:
             assert nodes is not None
             hops = two_hops(graph.plain, nodes)
             assert hops.sources is not None
             views = (hops.view(values[0]), hops.view(values[1]))
             closure = Closure(hops, self.features.rows(hops.sources), views)
-            batch = GraphBatch(nodes, self.size, (), batch.kept_features, closure)
-        if self.extend is None:
-            return batch
-        extra = self.extend(batch, values, step)
-        return GraphBatch(batch.nodes, batch.total, batch.values, batch.kept_features, batch.closure, extra)
+            batch = replace(batch, values=(), closure=closure)
+        return batch if self.extend is None else replace(batch, extra=self.extend(batch, values, step))
 
     def view(self, step: int, view: int) -> Tensor:
         """Normalised adjacency of a view, shape ``(E,)``; zero where an edge was dropped."""
@@ -119,18 +116,18 @@ class GraphBatches:
         kept = self.graph.plain.is_self.index_copy(0, self.graph.entry, mask)
         return normalised(self.graph.plain, kept, torch.float32)
 
-    def _nodes(self, step: int) -> Tensor | None:
+    def _nodes(self, step: int) -> tuple[Tensor | None, int]:
+        """This process's part of the nodes of a step, ``None`` for all in their order; and how many all have."""
         n, world = self.graph.plain.pattern.num_rows, self.runtime.world_size
-        if self.size == n and world == 1 and self.features is None:
-            return None
+        if self.size == n and self.features is None:
+            mine = torch.arange(n).tensor_split(world)[self.runtime.rank]
+            return (None if world == 1 else mine), n
         epoch, part = divmod(step, self.steps_per_epoch)
         order = torch.randperm(n, generator=generator(self.config.seed, "order", epoch))
-        if self.size == n and self.features is None:
-            order = torch.arange(n)
         chosen = order[part * self.size : (part + 1) * self.size]
         if len(chosen) < 2:  # a single node has no negatives
             chosen = order[-2:]
-        return chosen.tensor_split(world)[self.runtime.rank]
+        return chosen.tensor_split(world)[self.runtime.rank], len(chosen)
 
     def _kept_features(self, rate: float, step: int, view: int) -> Tensor | None:
         if rate == 0:
