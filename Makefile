@@ -13,6 +13,8 @@ BENCH   ?= *
 export TORCH PYTHON
 
 BIN := .venv/bin
+TRAIN = $(BIN)/nearfar train $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --seeds $(SEEDS) --workers $(WORKERS)
+TUNE = $(BIN)/nearfar tune $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --trials $(TRIALS) --workers $(WORKERS)$(if $(STUDY), --study $(STUDY))$(if $(STORAGE), --storage $(STORAGE))
 URI = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(CURDIR)/mlruns/mlflow.db)
 
 .DEFAULT_GOAL := help
@@ -48,20 +50,20 @@ check: setup ## format, lint and types, then the tests of layout and style
 	$(BIN)/python -m pytest -q tests/quality
 
 recsys: setup ## train a recommender (METHOD, DATA, SEEDS, WORKERS, DEVICE, ARGS)
-	$(BIN)/nearfar train $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --seeds $(SEEDS) --workers $(WORKERS)
+	$(TRAIN)
 
 tune-recsys: setup ## search the settings of a recommender (METHOD, DATA, TRIALS, WORKERS, STUDY, STORAGE, ARGS)
-	$(BIN)/nearfar tune $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --trials $(TRIALS) --workers $(WORKERS)$(if $(STUDY), --study $(STUDY))$(if $(STORAGE), --storage $(STORAGE))
+	$(TUNE)
 
-# Recipes of the two domains differ in nothing but their defaults; what is given on the command line wins.
+# What is given on the command line wins.
 graph tune-graph: METHOD = graph.pot
 graph tune-graph: DATA = films
 
 graph: setup ## train node embeddings and certify them (METHOD=graph.contrast, DATA=cora, SEEDS, WORKERS, DEVICE, ARGS)
-	$(BIN)/nearfar train $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --seeds $(SEEDS) --workers $(WORKERS)
+	$(TRAIN)
 
 tune-graph: setup ## search the settings of a graph method (METHOD, DATA, TRIALS, WORKERS, STUDY, STORAGE, ARGS)
-	$(BIN)/nearfar tune $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --trials $(TRIALS) --workers $(WORKERS)$(if $(STUDY), --study $(STUDY))$(if $(STORAGE), --storage $(STORAGE))
+	$(TUNE)
 
 compare: setup ## compare all finished runs on a data set (METHOD names the domain, DATA, ARGS)
 	$(BIN)/nearfar compare $(firstword $(subst ., ,$(METHOD)))/$(DATA) $(ARGS)

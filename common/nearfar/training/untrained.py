@@ -24,7 +24,7 @@ class WithoutTraining(Method):
     """Base of methods that are ready when they are built."""
 
     @staticmethod
-    def batches(*_: Any) -> NoBatches:
+    def batches(*_: Any) -> Any:
         """None: nothing is trained."""
         return NoBatches()
 

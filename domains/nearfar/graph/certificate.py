@@ -15,7 +15,7 @@ from nearfar.graph.bounds.encoder import TwoLayers
 from nearfar.graph.budget import AugmentationBudget, budget_sampler
 from nearfar.graph.checks import check_features
 from nearfar.graph.compactness import contrast_vectors, project
-from nearfar.graph.intervals import Norm, edge_interval, kept_entries, normalised
+from nearfar.graph.intervals import Norm, edge_interval, normalised
 from nearfar.graph.layers import Given, closed_form
 from nearfar.graph.surroundings import Surroundings
 from nearfar.optional import require
@@ -128,11 +128,11 @@ def certify(
         w = contrast_vectors(z_other.to(dtype))
         bound = Surroundings.of(intervals, "certified").bound(layers, y, w)
         plain = score(whole)
-        least = plain
+        least, place = plain, intervals.pattern.places(edges[1], edges[0])
         for number in range(samples):
             rng = generator(seed, "certify", number)
-            some, _ = budget_sampler(edges, q, rng, p=rule.p, directed=rule.directed)
-            least = torch.minimum(least, score(kept_entries(intervals, some)))
+            _, stays = budget_sampler(edges, q, rng, p=rule.p, directed=rule.directed)
+            least = torch.minimum(least, score(intervals.is_self.index_copy(0, place, stays)))
         degree = intervals.degree - (1 if norm == "gcn" else 0)
         lost = _lost_at_random(edges, rule.p, generator(seed, "certify", samples), num_nodes)
         return Certificate(

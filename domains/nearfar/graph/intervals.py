@@ -262,17 +262,16 @@ def kept_entries(intervals: IntervalAdjacency, edge_index: Tensor) -> Tensor:
         DataError: If it has an edge the whole graph has not.
     """
     pattern = intervals.pattern
-    key = pattern.row * pattern.num_cols + pattern.col
     source, target = edge_index
-    wanted = target * pattern.num_cols + source
-    place = torch.searchsorted(key, wanted).clamp(max=max(len(key) - 1, 0))
-    if wanted.numel() and not bool((key[place] == wanted).all()):
-        strange = int((key[place] != wanted).nonzero()[0, 0])
+    place = pattern.places(target, source)
+    absent = (pattern.row[place] != target) | (pattern.col[place] != source)
+    if bool(absent.any()):
+        strange = int(absent.nonzero()[0, 0])
         raise DataError(
             f"the augmented graph has the edge {int(source[strange])} -> {int(target[strange])}, which edge_index has "
             "not: bounds hold for graphs that lose edges, not for others"
         )
-    return intervals.is_self.index_fill(0, place, True) if wanted.numel() else intervals.is_self.clone()
+    return intervals.is_self.index_fill(0, place, True)
 
 
 def checked_budget(q: Tensor, degree: Tensor) -> Tensor:

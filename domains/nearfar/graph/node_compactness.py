@@ -62,6 +62,7 @@ class NodeCompactness(nn.Module):
         self.activations, self.node_list = activations, node_list
         self.layers()  # unsupported encoders are refused here, not in the first step
         self._known: _Known | None = None
+        self._seen: tuple[Tensor, int] | None = None
 
     def layers(self) -> tuple[TwoLayers, Norm]:
         """The encoder's two layers as they are now, and how they normalise."""
@@ -92,7 +93,7 @@ class NodeCompactness(nn.Module):
         """
         layers, norm = self.layers()
         (w1, w2), num_nodes = layers.weights, x.shape[0]
-        check_features(x)
+        self._check_features(x)
         if x.shape[1] != len(w1):
             raise DataError(f"x: {len(w1)} features expected by layer 1, got shape {tuple(x.shape)}")
         if z_other.shape != (num_nodes, w2.shape[1]):
@@ -112,6 +113,12 @@ class NodeCompactness(nn.Module):
             kept = kept_entries(intervals, edge_index if view_edge_index is None else view_edge_index)
             values = normalised(intervals, kept, w1.dtype)
         return around.bound(layers, project(x, w1), w.to(w1.dtype), values)
+
+    def _check_features(self, x: Tensor) -> None:
+        """Look at numbers again only when they may be others: on a GPU they have to be waited for."""
+        if self._seen is None or self._seen[0] is not x or self._seen[1] != x._version:
+            check_features(x)
+            self._seen = (x, x._version)
 
     @torch.no_grad()
     def _graph(

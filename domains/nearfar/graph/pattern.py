@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -61,6 +61,24 @@ class Pattern:
         """Row of every entry, shape ``(E,)``."""
         rows = torch.arange(self.num_rows, device=self.col.device)
         return rows.repeat_interleave(self.counts, output_size=len(self.col))
+
+    @cached_property
+    def key(self) -> Tensor:
+        """One number an entry, ascending, shape ``(E,)``."""
+        return self.row * self.num_cols + self.col
+
+    def places(self, row: Tensor, col: Tensor) -> Tensor:
+        """Where entries that are there stand among all; some other place for those that are not.
+
+        Args:
+            row: int64, shape ``(K,)``.
+            col: int64, shape ``(K,)``.
+
+        Returns:
+            int64, shape ``(K,)``.
+        """
+        found = torch.searchsorted(self.key, row * self.num_cols + col)
+        return found.clamp_(max=max(len(self.col) - 1, 0))
 
     @cached_property
     def to_transposed(self) -> Tensor:
@@ -203,11 +221,18 @@ def product(pattern: Pattern, values: Tensor, x: Tensor) -> Tensor:
         values: Shape ``(E,)``.
         x: Shape ``(m, d)``.
     """
+    _say_nothing_of_beta()
+    shape = (pattern.num_rows, pattern.num_cols)
+    matrix = torch.sparse_csr_tensor(pattern.rowptr, pattern.col, values, shape, check_invariants=False)
+    return matrix @ x
+
+
+@cache
+def _say_nothing_of_beta() -> None:
+    """Lets torch say once, unheard, that sparse CSR tensors are in beta state."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # "Sparse CSR tensor support is in beta state"
-        shape = (pattern.num_rows, pattern.num_cols)
-        matrix = torch.sparse_csr_tensor(pattern.rowptr, pattern.col, values, shape, check_invariants=False)
-        return matrix @ x
+        warnings.simplefilter("ignore", UserWarning)
+        torch.sparse_csr_tensor([0, 0], torch.empty(0, dtype=torch.int64), torch.empty(0), (1, 1))
 
 
 def gathered_products(pattern: Pattern, a: Tensor, b: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nearfar.atomic import replace_file
-from nearfar.data import content_digest
-from nearfar.errors import DataError
+from nearfar.data import content_digest, read_arrays, write_arrays
 
 FILE = "predictions.npz"
 
@@ -52,8 +49,7 @@ class TestPredictions:
         Raises:
             OSError: If it cannot be written.
         """
-        arrays = {"nodes": np.array(self.nodes), "right": self.right}
-        replace_file(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
+        write_arrays(path, {"nodes": np.array(self.nodes), "right": self.right})
 
     @classmethod
     def read(cls, path: Path) -> TestPredictions:
@@ -62,8 +58,5 @@ class TestPredictions:
         Raises:
             DataError: If it is no such file.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return cls(str(file["nodes"]), file["right"].astype(bool))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path} does not hold the predictions of a run: {error}") from None
+        found = read_arrays(path, ("nodes", "right"), "the predictions")
+        return cls(str(found["nodes"]), found["right"].astype(bool))

@@ -22,7 +22,6 @@ from nearfar.graph.contrast.config import GraphContrastConfig
 from nearfar.graph.datasets import GraphDataset
 from nearfar.graph.features import Features
 from nearfar.graph.intervals import IntervalAdjacency, edge_interval, normalised
-from nearfar.graph.pattern import Pattern
 from nearfar.runtime import Runtime, generator
 
 
@@ -158,8 +157,7 @@ class Graph:
         n = dataset.num_nodes
         source, target = dataset.edge_index
         plain = edge_interval(dataset.edge_index, n, torch.zeros(n, dtype=torch.int64))
-        entry = entry_of(plain.pattern, source, target)
-        return cls(dataset.edge_index, plain, entry, dataset.x.shape[1])
+        return cls(dataset.edge_index, plain, plain.pattern.places(target, source), dataset.x.shape[1])
 
     def drop_probabilities(self, config: GraphContrastConfig) -> tuple[float | Tensor, float | Tensor]:
         """Of both views: one number, or one for each edge, shape ``(E0,)``."""
@@ -169,18 +167,3 @@ class Graph:
         importance = centrality(config.centrality, self.edge_index, self.plain.pattern.num_rows)
         weighted = [edge_drop_probability(self.edge_index, importance, p=rate) for rate in rates]
         return weighted[0], weighted[1]
-
-
-def entry_of(pattern: Pattern, source: Tensor, target: Tensor) -> Tensor:
-    """Place of every edge among the entries of a pattern that has them.
-
-    Args:
-        pattern: Sorted by row and column.
-        source: Column of every edge, shape ``(E,)``.
-        target: Row, shape ``(E,)``.
-
-    Returns:
-        int64, shape ``(E,)``.
-    """
-    key = pattern.row * pattern.num_cols + pattern.col
-    return torch.searchsorted(key, target * pattern.num_cols + source)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearfar.atomic import replace_file
-from nearfar.data import content_digest
-from nearfar.errors import DataError
+from nearfar.data import content_digest, read_arrays, write_arrays
 from nearfar.recsys.ranking import FILTERED, user_values
 from nearfar.recsys.split import LeaveOneOut
 
@@ -72,7 +69,7 @@ class TestRanks:
         """
         arrays: dict[str, Any] = {name: self.ranks[key].astype(np.int32) for name, key in _PROTOCOLS.items()}
         arrays["users"] = np.array(self.users)
-        replace_file(path, lambda file: np.savez_compressed(file, **arrays))
+        write_arrays(path, arrays)
 
     @classmethod
     def read(cls, path: Path) -> TestRanks:
@@ -81,9 +78,5 @@ class TestRanks:
         Raises:
             DataError: If it is no such file.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                ranks = {protocol: file[name] for name, protocol in _PROTOCOLS.items()}
-                return cls(str(file["users"]), ranks)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path} does not hold the ranks of a run: {error}") from None
+        found = read_arrays(path, (*_PROTOCOLS, "users"), "the ranks")
+        return cls(str(found["users"]), {protocol: found[name] for name, protocol in _PROTOCOLS.items()})

@@ -46,11 +46,6 @@ class Hops:
     sources: Tensor | None = None
     entries: tuple[Tensor, Tensor] | None = None
 
-    @property
-    def num_targets(self) -> int:
-        """How many nodes are bounded."""
-        return self.second.pattern.num_rows
-
     def inputs(self, values: Tensor) -> Tensor:
         """The rows that are needed of something all nodes have.
 

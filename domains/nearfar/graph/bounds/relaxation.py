@@ -66,6 +66,15 @@ def relax(low: Tensor, high: Tensor, slope: Slope) -> tuple[Tensor, Tensor]:
     return s, t
 
 
+def slope_value(slope: Slope) -> float:
+    """A slope as a number, without gradient.
+
+    Args:
+        slope: Number, or a tensor of one element, shape ``(1,)`` or scalar.
+    """
+    return float(slope.detach()) if isinstance(slope, Tensor) else slope
+
+
 def check_slope(name: str, slope: Slope) -> None:
     """Refuse slopes for which the lines are not bounds.
 
@@ -78,7 +87,7 @@ def check_slope(name: str, slope: Slope) -> None:
     """
     if isinstance(slope, Tensor) and slope.numel() != 1:
         raise ConfigError(f"{name}: one slope for all channels expected, got shape {tuple(slope.shape)}")
-    value = float(slope.detach() if isinstance(slope, Tensor) else slope)
+    value = slope_value(slope)
     if not 0 <= value <= 1:
         raise ConfigError(
             f"{name}: the bounds hold for activation slopes in [0, 1], got {value:g}; clamp the PReLU weight in "

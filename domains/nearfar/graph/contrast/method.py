@@ -13,7 +13,7 @@ X W_1 is computed once and serves both views (features are hidden by zeroing row
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ from nearfar.graph.features import Features
 from nearfar.graph.intervals import normalised
 from nearfar.graph.views import Graph, GraphBatch, GraphBatches
 from nearfar.runtime import Runtime, generator, isolated_rng, to_device
-from nearfar.training import EMA, BatchSource, Method, StepContext, StepOutput
+from nearfar.training import EMA, Method, StepContext, StepOutput
 from nearfar.training.optim import build_optimizer
 
 
@@ -79,7 +79,7 @@ class GraphContrast(Method):
         return self
 
     @staticmethod
-    def batches(config: Any, dataset: GraphDataset, runtime: Runtime) -> BatchSource:
+    def batches(config: Any, dataset: GraphDataset, runtime: Runtime) -> GraphBatches:
         """Views of every step.
 
         Raises:
@@ -182,17 +182,18 @@ class GraphContrast(Method):
         return embeddings(self.hops, layers, y, View(values, values))
 
 
-class EncodedViews:
+class EncodedViews(NamedTuple):
     """Both views after the encoder.
 
-    Args:
+    Attributes:
         layers: The encoder's.
         y: Projected features of each view, shape ``(m0, d1)``.
         z: Embeddings of each view, shape ``(n, d)``.
     """
 
-    def __init__(self, layers: TwoLayers, y: tuple[Tensor, Tensor], z: tuple[Tensor, Tensor]) -> None:
-        self.layers, self.y, self.z = layers, y, z
+    layers: TwoLayers
+    y: tuple[Tensor, Tensor]
+    z: tuple[Tensor, Tensor]
 
 
 def projected(

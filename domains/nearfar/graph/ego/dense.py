@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from nearfar.graph.bounds.relaxation import slope_value
 from nearfar.graph.layers import Activation, Dense, MessageLayer
 
 
@@ -102,9 +103,9 @@ class _ELU(nn.Module):
 
 def _module(activation: Activation, like: Tensor) -> nn.Module:
     if activation.name == "elu":
-        return _ELU(float(activation.slope), like)
+        return _ELU(slope_value(activation.slope), like)
     if activation.name == "leaky_relu":
-        return nn.LeakyReLU(float(activation.slope))
+        return nn.LeakyReLU(slope_value(activation.slope))
     plain: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
     return plain.get(activation.name, nn.Identity)()
 

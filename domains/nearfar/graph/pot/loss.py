@@ -60,22 +60,22 @@ class POTLoss(nn.Module):
         """
         if not scores:
             raise ConfigError("scores: compactness of one view at least expected, got none")
-        return self.mix(contrast, torch.stack([self.penalty(score) for score in scores]).mean())
+        return self.mix(contrast, self.penalty(*scores))
 
-    def penalty(self, score: Tensor) -> Tensor:
-        """Mean logistic loss of one view.
+    def penalty(self, *scores: Tensor) -> Tensor:
+        """Mean logistic loss over nodes and views.
 
         Args:
-            score: Compactness, shape ``(n,)``.
+            scores: Compactness in each view, shape ``(n,)``.
         """
-        return F.softplus(-score * self._scale(score)).mean()
+        return torch.stack([F.softplus(-score * self._scale(score)).mean() for score in scores]).mean()
 
     def mix(self, contrast: Tensor, pot: Tensor) -> Tensor:
         """Both parts by their weights.
 
         Args:
             contrast: Of the base model, a scalar.
-            pot: Mean of :meth:`penalty` over the views, a scalar.
+            pot: :meth:`penalty` of the views, a scalar.
         """
         return (1 - self.kappa) * contrast + self.kappa * pot
 

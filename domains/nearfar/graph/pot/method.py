@@ -10,6 +10,7 @@ through the contrast vectors too. ``compactness.mode`` says what f is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from nearfar.graph.pot.loss import POTLoss
 from nearfar.graph.surroundings import AT_ONE_GRAPH, Surroundings
 from nearfar.graph.views import Graph, GraphBatch, GraphBatches
 from nearfar.runtime import Runtime, generator, to_device
-from nearfar.training import BatchSource, StepContext, StepOutput
+from nearfar.training import StepContext, StepOutput
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +62,8 @@ class POT(GraphContrast):
     def __init__(self, config: POTConfig, dataset: GraphDataset) -> None:
         super().__init__(config, dataset)
         self.loss = POTLoss(config.kappa, config.logit_scale)
-        self.whole = tuple(
-            Surroundings.of(one, config.compactness.mode) for one in intervals_of(config, dataset)
-        )
+        intervals = intervals_of(config, self.graph, self.graph.drop_probabilities(config))
+        self.whole = tuple(Surroundings.of(one, config.compactness.mode) for one in intervals)
 
     def _apply(self, fn: Any, recurse: bool = True) -> POT:
         super()._apply(fn, recurse)
@@ -74,10 +74,11 @@ class POT(GraphContrast):
         return self
 
     @staticmethod
-    def batches(config: POTConfig, dataset: GraphDataset, runtime: Runtime) -> BatchSource:
+    def batches(config: POTConfig, dataset: GraphDataset, runtime: Runtime) -> GraphBatches:
         """Views of every step, and what their nodes' bounds are computed from."""
-        GraphContrast.batches(config, dataset, runtime)
-        return GraphBatches(config, dataset, runtime, _Neighbourhoods(config, dataset, runtime))
+        source = GraphContrast.batches(config, dataset, runtime)
+        source.extend = _Neighbourhoods(source)
+        return source
 
     def step(self, batch: GraphBatch, ctx: StepContext) -> StepOutput:
         """Contrast and compactness."""
@@ -87,7 +88,7 @@ class POT(GraphContrast):
         bounded = batch.extra
         assert isinstance(bounded, Bounded)
         share = len(scores[0]) * ctx.runtime.world_size / bounded.total
-        pot = torch.stack([self.loss.penalty(score) for score in scores]).mean() * share
+        pot = self.loss.penalty(*scores) * share
         both = torch.cat(scores).detach()
         terms = {
             "contrast": contrast,
@@ -131,14 +132,19 @@ class _Neighbourhoods:
     """What bounds are computed from, for the nodes of every step; the ``extra`` of their batches.
 
     Args:
-        config: Budgets and lists of nodes.
-        dataset: The graph.
-        runtime: This process's share of the nodes.
+        source: Of the batches.
     """
 
-    def __init__(self, config: POTConfig, dataset: GraphDataset, runtime: Runtime) -> None:
-        self.config, self.runtime = config, runtime
-        self.intervals = intervals_of(config, dataset)
+    def __init__(self, source: GraphBatches) -> None:
+        self.source = source
+        config = source.config
+        assert isinstance(config, POTConfig)
+        self.config, self.runtime = config, source.runtime
+
+    @cached_property
+    def intervals(self) -> tuple[IntervalAdjacency, IntervalAdjacency]:
+        """Of the whole graph; not needed where all nodes are bounded."""
+        return intervals_of(self.config, self.source.graph, self.source.drop)
 
     def __call__(self, batch: GraphBatch, values: tuple[Tensor, Tensor], step: int) -> Bounded:
         c = self.config.compactness
@@ -180,20 +186,23 @@ def in_dtype(values: Tensor | View, dtype: torch.dtype) -> Tensor | View:
     )
 
 
-def intervals_of(config: POTConfig, dataset: GraphDataset) -> tuple[IntervalAdjacency, IntervalAdjacency]:
+def intervals_of(
+    config: POTConfig, graph: Graph, probabilities: tuple[float | Tensor, float | Tensor]
+) -> tuple[IntervalAdjacency, IntervalAdjacency]:
     """Bounds of the adjacency under the budgets of both views.
 
     Args:
         config: Drop rates and kind of budget.
-        dataset: The graph.
+        graph: The graph.
+        probabilities: Of dropping an edge in each view, one or for each edge, shape ``(E0,)``.
     """
-    graph, found = Graph.of(dataset), []
+    found = []
     rates = (config.augment.drop_1, config.augment.drop_2)
-    c, directed = config.compactness, config.augment.directed
-    for rate, probability in zip(rates, graph.drop_probabilities(config), strict=True):
+    c, directed, edges = config.compactness, config.augment.directed, graph.edge_index
+    num_nodes = graph.plain.pattern.num_rows
+    for rate, probability in zip(rates, probabilities, strict=True):
         budget = AugmentationBudget(rate, c.budget, delta=c.delta, directed=directed)
-        weighted = probability if isinstance(probability, Tensor) else None
-        q = budget.of(dataset.edge_index, dataset.num_nodes, weighted)
+        q = budget.of(edges, num_nodes, probability if isinstance(probability, Tensor) else None)
         tight = c.mode != "surrogate"
-        found.append(edge_interval(dataset.edge_index, dataset.num_nodes, q, directed=directed, tight=tight))
+        found.append(edge_interval(edges, num_nodes, q, directed=directed, tight=tight))
     return found[0], found[1]
