@@ -5,8 +5,7 @@ uniformity and MCLRec search their own terms on top of it, and frozen augmenters
 if anything the comparison of the two favours the learned. All on validation NDCG@10, seen items kept, one seed.
 Reported are test metrics of seeds no trial has used. A last arm, out of competition, trains nearly twice as long.
 
-What is done is written to benchmarks/results/beauty and not done again: <arm>.json for searches and runs that ended,
-<arm>.journal for the trials of a search. Within one checkout an interrupted trial or run goes on where it was.
+It goes on where it was stopped; see study.py.
 
     python benchmarks/beauty.py --data-dir DIR [--arms ce ce_tuned ...] [--trials 8] [--seeds 3] [--table]
 
@@ -15,31 +14,23 @@ DIR holds amazon-beauty/amazon-beauty.inter, 22,363 users, RecBole's format.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import yaml
 
-from nearfar.atomic import write_atomically
-from nearfar.pipelines.seeds import Job, run_jobs, summarise
-from nearfar.pipelines.tune import tune
+from nearfar.pipelines.train import Outcome
 from nearfar.recsys.bootstrap import paired_bootstrap
 from nearfar.recsys.ranking import FILTERED
 from nearfar.recsys.ranks import FILE, TestRanks
-from nearfar.tuning.space import setting
 
-RESULTS = Path(__file__).with_name("results") / "beauty"
+if TYPE_CHECKING:
+    from benchmarks.study import Arm, Study, command_line
+else:
+    from study import Arm, Study, command_line  # this folder is first on the path of a script
+
 DATA = "amazon-beauty"
-FIRST_SEED = 1000  # of the final runs; trials use seed 0
-COLUMNS = ("hr_at_10", "ndcg_at_10", "hr_at_10_filtered", "ndcg_at_10_filtered")
 
 # 514 updates an epoch, as many as batches of 256 prefixes give; 7,710 in all.
 COMMON: Mapping[str, Any] = {
@@ -65,33 +56,15 @@ WEIGHT: Mapping[str, Any] = {"low": 1e-3, "high": 0.5, "log": True}
 ROWS: Sequence[int] = (64, 128)
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One row of the table.
-
-    Attributes:
-        title: Its name there.
-        method: Registered name.
-        words: Settings that make it what it is.
-        space: What is searched for it; empty for nothing.
-        after: Arms whose searches it builds on.
-    """
-
-    title: str
-    method: str
-    words: tuple[str, ...] = ()
-    space: Mapping[str, Any] = field(default_factory=dict)
-    after: tuple[str, ...] = ("ce_tuned",)
-
-
 ARMS: Mapping[str, Arm] = {
-    "ce": Arm("SASRec, cross-entropy", "recsys.sasrec", after=()),
-    "ce_tuned": Arm("SASRec, cross-entropy, tuned", "recsys.sasrec", space=REGULARISATION, after=()),
+    "ce": Arm("SASRec, cross-entropy", "recsys.sasrec"),
+    "ce_tuned": Arm("SASRec, cross-entropy, tuned", "recsys.sasrec", space=REGULARISATION),
     "spread": Arm(
         "+ uniformity only",
         "recsys.mclrec",
         ("contrast.objective=spread",),
         {"contrast.weight": WEIGHT, "contrast.rows": list(ROWS)},
+        after=("ce_tuned",),
     ),
     "frozen": Arm(
         "MCLRec, frozen augmenters",
@@ -103,9 +76,12 @@ ARMS: Mapping[str, Arm] = {
         "MCLRec",
         "recsys.mclrec",
         space={"contrast.weight": WEIGHT, "augmenters.weight": WEIGHT, "contrast.rows": list(ROWS)},
+        after=("ce_tuned",),
     ),
     # 14,906 updates.
-    "ce_long": Arm("SASRec, cross-entropy, tuned, 29 epochs", "recsys.sasrec", ("epochs=29",)),
+    "ce_long": Arm(
+        "SASRec, cross-entropy, tuned, 29 epochs", "recsys.sasrec", ("epochs=29",), after=("ce_tuned",)
+    ),
 }
 COMPARED = (
     ("ce_tuned", "ce"),
@@ -117,105 +93,26 @@ COMPARED = (
 )
 
 
-def read(name: str) -> dict[str, Any]:
-    """What is known of an arm; empty if nothing."""
-    path = RESULTS / f"{name}.json"
-    known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return known
+def keep_ranks(name: str, seed: int, outcome: Outcome) -> None:
+    """Keep the rank of every user's test item."""
+    kept = STUDY.results / "ranks" / f"{name}-{seed}.npz"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    TestRanks.read(Path(outcome.output_dir) / FILE).write(kept)
 
 
-def write(name: str, known: Mapping[str, Any]) -> None:
-    """Keep it."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    write_atomically(RESULTS / f"{name}.json", json.dumps(known, indent=1) + "\n")
+STUDY = Study(
+    name="beauty",
+    arms=ARMS,
+    common=COMMON,
+    metric="val/ndcg_at_10",
+    columns=("hr_at_10", "ndcg_at_10", "hr_at_10_filtered", "ndcg_at_10_filtered"),
+    keep=keep_ranks,
+)
 
 
-def settings_file(name: str, content: Mapping[str, Any]) -> Path:
-    """A YAML file below the outputs."""
-    path = Path("outputs") / "beauty" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(dict(content)), encoding="utf-8")
-    return path.absolute()
-
-
-def words_of(name: str, data_dir: Path) -> tuple[str, ...]:
-    """Settings of an arm before its own search."""
-    arm = ARMS[name]
-    words = [f"data_dir={data_dir}", *arm.words]
-    for other in arm.after:
-        found = read(other).get("search")
-        if found is None:
-            raise SystemExit(f"{name} uses what is found for {other}; run that arm first")
-        words += [setting(key, value) for key, value in found["params"].items()]
-    return tuple(words)
-
-
-def search(name: str, data_dir: Path, trials: int) -> None:
-    """Search an arm's settings, unless that was done."""
-    arm, known = ARMS[name], read(name)
-    if not arm.space or "search" in known:
-        return
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    outcome = tune(
-        arm.method,
-        words_of(name, data_dir),
-        settings_file("common.yaml", COMMON),
-        trials=trials,
-        trial_seeds=1,
-        seeds=0,
-        study=f"beauty-{name}",
-        storage=str(RESULTS / f"{name}.journal"),
-        space_file=settings_file(f"{name}-space.yaml", arm.space),
-    )
-    known["search"] = {
-        "params": outcome.best_params,
-        "val/ndcg_at_10": outcome.best_value,
-        "trials": outcome.trials,
-        "space": dict(arm.space),
-    }
-    write(name, known)
-
-
-def measure(name: str, data_dir: Path, seeds: int, workers: int) -> None:
-    """Train an arm with its settings under new seeds, unless that was done."""
-    arm, known = ARMS[name], read(name)
-    done = known.setdefault("seeds", {})
-    wanted = [seed for seed in range(FIRST_SEED, FIRST_SEED + seeds) if str(seed) not in done]
-    words = words_of(name, data_dir)
-    words += tuple(setting(k, v) for k, v in known.get("search", {}).get("params", {}).items())
-    file = settings_file("common.yaml", COMMON)
-    jobs = [Job(arm.method, (*words, f"seed={seed}"), file) for seed in wanted]
-    for seed, group in zip(wanted, run_jobs(jobs, workers=workers, resume="auto"), strict=True):
-        (outcome,) = group.outcomes
-        known["seeds"][str(seed)] = outcome.metrics
-        ranks = Path(outcome.output_dir) / FILE
-        kept = RESULTS / "ranks" / f"{name}-{seed}.npz"
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        TestRanks.read(ranks).write(kept)
-    known |= {
-        "method": arm.method,
-        "settings": [word for word in words if not word.startswith("data_dir=")],
-        "common": dict(COMMON),
-        "environment": {
-            "torch": torch.__version__,
-            "machine": platform.machine(),
-            "capability": torch.backends.cpu.get_cpu_capability(),
-            "threads": 1,
-        },
-    }
-    write(name, known)
-
-
-def table() -> str:
-    """What is known of all arms, as Markdown: mean and standard deviation over seeds, and differences over users."""
-    head = ["", "seeds", *COLUMNS]
-    lines = ["| " + " | ".join(head) + " |", "|" + "--|" * len(head)]
-    for name, arm in ARMS.items():
-        runs = list(read(name).get("seeds", {}).values())
-        if runs:
-            summary = summarise(runs)
-            cells = [f"{summary[f'test/{c}_mean']:.4f} ± {summary[f'test/{c}_std']:.4f}" for c in COLUMNS]
-            lines.append("| " + " | ".join([arm.title, str(len(runs)), *cells]) + " |")
+def differences() -> str:
+    """Of arms and those they are compared with, over users."""
+    lines = []
     for told, protocol in (("seen items kept", ""), ("filtered", FILTERED)):
         lines += ["", f"NDCG@10, {told}: difference, 95 % over users, p"]
         for name, other in COMPARED:
@@ -231,27 +128,16 @@ def table() -> str:
 
 def _ranks(name: str, protocol: str) -> np.ndarray | None:
     """Test ranks of all seeds, shape ``(S, U)``."""
-    files = sorted((RESULTS / "ranks").glob(f"{name}-[0-9]*.npz"))
+    files = sorted((STUDY.results / "ranks").glob(f"{name}-[0-9]*.npz"))
     return np.stack([TestRanks.read(file).ranks[protocol] for file in files]) if files else None
 
 
 def main() -> None:
     """Run what is missing and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data-dir", type=Path, help="folder with amazon-beauty/amazon-beauty.inter")
-    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
-    parser.add_argument("--trials", type=int, default=8, help="of each search; 20 at most are meant")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--table", action="store_true", help="only print what is known")
-    arguments = parser.parse_args()
-    if not arguments.table:
-        if arguments.data_dir is None:
-            parser.error("--data-dir is needed to train")
-        for name in sorted(arguments.arms, key=lambda name: len(ARMS[name].after)):
-            search(name, arguments.data_dir.absolute(), arguments.trials)
-            measure(name, arguments.data_dir.absolute(), arguments.seeds, arguments.workers)
-    print(table())
+    about = (__doc__ or "").splitlines()[0]
+    command_line(STUDY, about, "folder with amazon-beauty/amazon-beauty.inter", trials=8, seeds=3)
+    print(STUDY.rows())
+    print(differences())
 
 
 if __name__ == "__main__":
