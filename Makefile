@@ -57,7 +57,7 @@ tune-recsys: setup ## search the settings of a recommender (METHOD, DATA, TRIALS
 
 # What is given on the command line wins.
 graph tune-graph: METHOD = graph.pot
-graph tune-graph: DATA = films
+graph tune-graph: DATA = digits
 
 graph: setup ## train node embeddings and certify them (METHOD=graph.contrast, DATA=cora, SEEDS, WORKERS, DEVICE, ARGS)
 	$(TRAIN)

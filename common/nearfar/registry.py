@@ -29,6 +29,8 @@ class MethodEntry:
         space: Settings that ``nearfar tune`` searches (a ``SearchSpace``); its module must not import torch.
         example: Function ``folder -> settings`` that writes a data set of a second or two into a folder and
             returns the ``key=value`` words for a small model on it; what the conformance tests train on.
+        published: Function from the user's settings, nested, to those published for their data; below a recipe. Its
+            module must not import torch.
     """
 
     name: str
@@ -40,6 +42,7 @@ class MethodEntry:
     requires: tuple[str, ...] = ()
     space: str | None = None
     example: str | None = None
+    published: str | None = None
 
     @property
     def domain(self) -> str:
@@ -47,7 +50,7 @@ class MethodEntry:
         return self.name.partition(".")[0]
 
     def load(self, part: str) -> Any:
-        """Import ``config``, ``method``, ``task``, ``space`` or ``example``.
+        """Import ``config``, ``method``, ``task``, ``space``, ``example`` or ``published``.
 
         Raises:
             ConfigError: If the method names no such part.

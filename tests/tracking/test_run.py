@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 from nearfar.errors import ConfigError, StorageError
 from nearfar.pipelines.cli import run as command_line
@@ -106,6 +108,29 @@ def test_a_failing_artifact_does_not_stop_the_run(tmp_path: Path, begin: Begin, 
     assert "artifact absent.png could not be recorded" in warnings[0]
     stored = store.client.get_run(run.run_id)
     assert (stored.info.status, stored.data.metrics["a"]) == ("FINISHED", 1.0)
+
+
+def test_two_runs_may_record_the_same_data_at_once(
+    tmp_path: Path, begin: Begin, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow looks for the data set, then writes it; who comes between is refused once."""
+    store = open_store()
+    log_inputs, calls = store.client.log_inputs, []
+
+    def beaten(run_id: str, datasets: Any) -> None:
+        calls.append(run_id)
+        if len(calls) == 1:
+            other = store.client.create_run(store.experiment("other"))
+            log_inputs(other.info.run_id, datasets=datasets)
+            raise MlflowException("UNIQUE constraint failed", error_code=BAD_REQUEST)
+        log_inputs(run_id, datasets=datasets)
+
+    monkeypatch.setattr(store.client, "log_inputs", beaten)
+    run = begin(store, tmp_path)
+    run.dataset("toy", "d" * 40, "toy.inter")
+    run.finish("FINISHED")
+    assert store.client.get_run(run.run_id).inputs.dataset_inputs[0].dataset.name == "toy"
+    assert warnings == []
 
 
 def test_a_resumed_run_records_nothing_twice(

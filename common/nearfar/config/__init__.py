@@ -3,7 +3,7 @@
 Nothing here imports torch, so a wrong key is reported before anything slow is loaded.
 """
 
-from nearfar.config.layers import Layer, environment_layer, file_layer, override_layer, resolve
+from nearfar.config.layers import Layer, environment_layer, file_layer, merge, override_layer, resolve
 from nearfar.config.run import (
     CheckpointConfig,
     OptimConfig,
@@ -28,6 +28,7 @@ __all__ = [
     "environment_layer",
     "file_layer",
     "flatten",
+    "merge",
     "override_layer",
     "resolve",
     "suggest",

@@ -1,6 +1,6 @@
 """From several sources of settings to one validated config; later layers win.
 
-Order used by the command line: method defaults < recipe < user file < ``NEARFAR_*`` < ``a.b=c``.
+Order used by the command line: method defaults < published settings < recipe < user file < ``NEARFAR_*`` < ``a.b=c``.
 """
 
 from __future__ import annotations

@@ -207,7 +207,13 @@ class Courier:
         data = meta(source, name=operation["name"], digest=operation["digest"][:36])
         tag = entities.InputTag("mlflow.data.context", "train")
         entry = entities.DatasetInput(dataset=data._to_mlflow_entity(), tags=[tag])
-        self._store.client.log_inputs(self.run_id, datasets=[entry])
+        try:
+            self._store.client.log_inputs(self.run_id, datasets=[entry])
+        except Exception as error:
+            if getattr(error, "error_code", None) not in _FINAL:
+                raise
+            # Another run has recorded the same data in the same moment; now they are found.
+            self._store.client.log_inputs(self.run_id, datasets=[entry])
 
     def _artifact(self, operation: Operation) -> None:
         path = self._path.parent / operation["path"]  # which is absolute when it lies elsewhere

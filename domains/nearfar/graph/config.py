@@ -15,7 +15,7 @@ class GraphConfig(RunConfig):
     """Data, split and evaluation of every graph method."""
 
     data: str = Field(
-        "films", description="cora, citeseer, pubmed, films, digits, or the path of an .npz file."
+        "digits", description="cora, citeseer, pubmed, digits, films, or the path of an .npz file."
     )
     normalize: bool = Field(True, description="Features from 0, each node's sum 1 at most.")
     split_seed: int = Field(0, ge=0, description="Of the 10/10/80 split of data without a public one.")

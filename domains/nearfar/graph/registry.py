@@ -19,6 +19,7 @@ METHODS = by_name(
             requires=_REQUIRES,
             space="nearfar.graph.pot.space:SPACE",
             example="nearfar.graph.example:circles_bounded",
+            published="nearfar.graph.pot.published:published",
         ),
         MethodEntry(
             name="graph.contrast",
@@ -30,6 +31,7 @@ METHODS = by_name(
             requires=_REQUIRES,
             space="nearfar.graph.contrast.space:SPACE",
             example="nearfar.graph.example:circles",
+            published="nearfar.graph.contrast.published:published",
         ),
         MethodEntry(
             name="graph.untrained",
@@ -40,6 +42,7 @@ METHODS = by_name(
             task=_TASK,
             requires=_REQUIRES,
             example="nearfar.graph.example:circles_untrained",
+            published="nearfar.graph.untrained.published:published",
         ),
     ]
 )

@@ -1,4 +1,4 @@
-"""Which settings a run has: method defaults < recipe < user file < environment < command line."""
+"""Which settings a run has: method defaults < published < recipe < user file < environment < command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nearfar.config import RunConfig, environment_layer, file_layer, override_layer, resolve
+from nearfar.config import Layer, RunConfig, environment_layer, file_layer, merge, override_layer, resolve
 from nearfar.pipelines.recipes import recipe_layer
 from nearfar.registry import MethodEntry
 
@@ -34,8 +34,10 @@ def resolve_settings(
         environment_layer(environment),
         override_layer(overrides),
     ]
-    data: Any = config_class.model_fields["data"].default
+    given: dict[str, Any] = {"data": config_class.model_fields["data"].default}
     for layer in layers:
-        data = layer.values.get("data", data)
-    recipe = recipe_layer(entry.name, str(data))
-    return resolve(config_class, [*([recipe] if recipe else []), *layers])
+        given = merge(given, layer.values)
+    below = [recipe_layer(entry.name, str(given["data"]))]
+    if entry.published is not None:
+        below.insert(0, Layer("published settings", entry.load("published")(given)))
+    return resolve(config_class, [*filter(None, below), *layers])

@@ -86,14 +86,14 @@ def _chunk(hops: Hops, begin: int, end: int, most_inputs: int, most_targets: int
     nodes = hops.order[begin:end]
     first, second = hops.first.pattern, hops.second.pattern
     place, real = _padded(first, nodes, most_inputs)
-    width = hops.first.width[place].masked_fill_(~real, 0)
+    width = _select(hops.first.width, place).masked_fill_(~real, 0)
     back, real_back = _padded(second.transposed, nodes, most_targets)
     return _Chunk(
         nodes,
-        first.col[place],
+        _select(first.col, place),
         width,
-        second.transposed.col[back],
-        second.to_transposed[back],
+        _select(second.transposed.col, back),
+        _select(second.to_transposed, back),
         real_back,
     )
 
@@ -101,14 +101,14 @@ def _chunk(hops: Hops, begin: int, end: int, most_inputs: int, most_targets: int
 def _padded(pattern: Pattern, rows: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """Positions of the entries of some rows, ``(B, most)``, and which of them are entries of their row."""
     offset = torch.arange(most, device=rows.device)
-    real = offset < pattern.counts[rows][:, None]
-    place = pattern.rowptr[rows][:, None] + offset
+    real = offset < _select(pattern.counts, rows)[:, None]
+    place = _select(pattern.rowptr, rows)[:, None] + offset
     return place.masked_fill_(~real, 0), real
 
 
 def _select(x: Tensor, rows: Tensor) -> Tensor:
     """``x[rows]``, which on a CPU is several times as slow as this."""
-    return x.index_select(0, rows.flatten()).view(*rows.shape, x.shape[1])
+    return x.index_select(0, rows.flatten()).view(*rows.shape, *x.shape[1:])
 
 
 class _PathMagnitudes(torch.autograd.Function):

@@ -30,7 +30,7 @@ def train(
     With --resume, a run that was stopped or killed goes on from its newest checkpoint and ends as if nothing had
     happened; a finished one prints its result again.
 
-    Settings: method defaults < shipped recipe < --config file < NEARFAR_* variables < key=value.
+    Settings: method defaults < published < recipe < --config file < NEARFAR_* variables < key=value.
     """
     from nearfar.pipelines.registry import find
     from nearfar.pipelines.settings import resolve_settings
