@@ -1,5 +1,6 @@
-"""``make demo``: recommenders on the MovieLens data inside RecBole's wheel, certified graph encoders on scikit-learn's
-digits, each next to honest baselines.
+"""``make demo``: recommenders on MovieLens, certified encoders of a graph, each next to honest baselines.
+
+Both data sets are inside wheels (RecBole's and scikit-learn's).
 """
 
 from __future__ import annotations
