@@ -193,9 +193,9 @@ def command_line(study: Study, about: str, data_dir: str, *, trials: int, seeds:
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--table", action="store_true", help="only print what is known")
     arguments = parser.parse_args()
-    if not arguments.table:
-        if arguments.data_dir is None:
-            parser.error("--data-dir is needed to train")
+    if arguments.data_dir is None and not arguments.table:
+        print(f"{study.name}: nothing is trained without --data-dir ({data_dir}); what is known:\n")
+    elif not arguments.table:
         study.run(
             arguments.arms,
             arguments.data_dir.absolute(),
