@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nearfar.config import Layer
 from nearfar.graph.contrast.config import GraphContrastConfig
 from nearfar.graph.contrast.published import TABLES
 from nearfar.graph.pot.config import POTConfig
@@ -52,10 +53,14 @@ def test_kappa_is_that_of_the_readme_examples() -> None:
     assert (blogs.compactness.batch_nodes, blogs.dim) == (1024, 256)
 
 
-def test_the_user_wins_and_a_recipe_does() -> None:
+def test_the_user_wins_and_a_recipe_does(monkeypatch: pytest.MonkeyPatch) -> None:
     assert contrast("data=cora", "base=gca", "epochs=3", "augment.drop_1=0.2").augment.drop_2 == 0.1
     assert contrast("data=cora", "base=gca", "epochs=3").epochs == 3
     assert contrast("data=digits").dim == 64
+    recipe = Layer("recipe", {"dim": 32})
+    monkeypatch.setattr("nearfar.pipelines.settings.recipe_layer", lambda *_: recipe)
+    assert (contrast("data=cora").dim, contrast("data=cora").temperature) == (32, 0.9)
+    assert contrast("data=cora", "dim=16").dim == 16
 
 
 def test_nothing_was_published_for_bgrl_or_other_data() -> None:
