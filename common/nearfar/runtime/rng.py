@@ -49,3 +49,23 @@ def isolated_rng(device: torch.device | None = None) -> Iterator[None]:
     devices = [device] if device.type in ("cuda", "mps") else []
     with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"):
         yield
+
+
+@contextmanager
+def initial_weights(seed: int) -> Iterator[None]:
+    """Layers built inside draw their weights from a stream of their own; the caller's generator notices nothing.
+
+    Args:
+        seed: Of the default CPU generator, usually a :func:`stream_seed`.
+
+    Example:
+        >>> with initial_weights(44):
+        ...     first = torch.nn.Linear(1, 1)
+        >>> with initial_weights(44):
+        ...     again = torch.nn.Linear(1, 1)
+        >>> torch.equal(first.weight, again.weight)
+        True
+    """
+    with isolated_rng():
+        torch.default_generator.manual_seed(seed)
+        yield

@@ -12,7 +12,7 @@ from nearfar.config import flatten, suggest
 from nearfar.errors import ConfigError, DataError
 from nearfar.recsys.fitting import Callback, Events, Validation, interactions_of, split_of, train_method
 from nearfar.recsys.growth import append_events, grown_state
-from nearfar.recsys.hyper import config_of, defaults, dotted
+from nearfar.recsys.hyper import HYPER
 from nearfar.recsys.inference import Inference
 from nearfar.recsys.mclrec.config import MCLRecConfig
 from nearfar.recsys.mclrec.method import MCLRec
@@ -77,7 +77,7 @@ class MCLRecommender(Inference):
     @property
     def config(self) -> MCLRecConfig:
         """All settings, those not given at their defaults."""
-        return config_of(self._hyper)
+        return HYPER.config(self._hyper)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn asks for it
         """All settings by dotted name.
@@ -85,7 +85,7 @@ class MCLRecommender(Inference):
         Args:
             deep: Of no effect.
         """
-        return {**defaults(), **self._hyper}
+        return {**HYPER.defaults, **self._hyper}
 
     def set_params(self, **hyper: Any) -> MCLRecommender:
         """Change settings; they count from the next ``fit`` on.
@@ -96,8 +96,8 @@ class MCLRecommender(Inference):
         Raises:
             ConfigError: If a setting is unknown or out of bounds; nothing is changed then.
         """
-        changed = {**self._hyper, **dotted(hyper)}
-        config_of(changed)
+        changed = {**self._hyper, **HYPER.dotted(hyper)}
+        HYPER.config(changed)
         self._hyper = changed
         return self
 
@@ -268,7 +268,7 @@ class MCLRecommender(Inference):
                 tensors[f"method.{name}"] = tensor
         tensors["split.train_ends"] = torch.from_numpy(split.train_ends)
         tensors["split.users"] = torch.from_numpy(split.users)
-        config = {name: value for name, value in flatten(method.config).items() if name in defaults()}
+        config = {name: value for name, value in flatten(method.config).items() if name in HYPER.defaults}
         RECOMMENDER.write(
             Path(folder), tensors, {**description, "estimator": {"config": config, "hyper": self._hyper}}
         )
@@ -292,7 +292,7 @@ class MCLRecommender(Inference):
             made = cls(**description["estimator"]["hyper"])
             users = tensors["split.users"].numpy()
             split = LeaveOneOut(trained.data, tensors["split.train_ends"].numpy(), users)
-            method = MCLRec(config_of(description["estimator"]["config"]), split)
+            method = MCLRec(HYPER.config(description["estimator"]["config"]), split)
             state = {n.removeprefix("method."): t for n, t in tensors.items() if n.startswith("method.")}
             scorer = _scorer_name(method)
             state |= {

@@ -1,0 +1,1 @@
+"""Time series: representations by contrast with learnt augmentations (AutoTCL), probes, forecasts."""

@@ -1,0 +1,227 @@
+r"""AutoTCL as a method: an encoder, an augmenter, and who moves when.
+
+.. math::
+    L_{aug} = L_{PRI} + \lambda L_t \ \text{(encoder held fixed)}, \qquad
+    L_{con} = L_{global} + \alpha L_{local} \ \text{(view held fixed)}
+
+The augmenter moves at every M-th step, before the encoder. Views differ from the series three times: by the mask h, by
+the gain g, and by steps hidden behind the encoder's first layer. What is evaluated is the mean of all weights the
+encoder ever had, the initial ones included, as in the published program: short runs stay near the initial weights.
+
+Differs from the published program (all of it is ``variant=released``): hidden steps and dropout are applied; masks can
+reach 0 and 1; gains cannot reach 0; the divergence is measured where the contrast is; calendar features stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from nearfar.config import OptimConfig
+from nearfar.objectives import contrast
+from nearfar.objectives.statistics import alignment, uniformity
+from nearfar.runtime import Runtime, initial_weights, stream_seed
+from nearfar.timeseries.autotcl.augmenter import Augmenter, LearnedView
+from nearfar.timeseries.autotcl.config import AutoTCLConfig
+from nearfar.timeseries.autotcl.keep_rate import KeepRate
+from nearfar.timeseries.autotcl.local_contrast import local_contrast
+from nearfar.timeseries.autotcl.mmd import divergence
+from nearfar.timeseries.autotcl.relevance import price
+from nearfar.timeseries.autotcl.triplet import released_triplet_loss, triplet_loss
+from nearfar.timeseries.autotcl.views import Pair, fixed_pair, hidden_mask
+from nearfar.timeseries.datasets import ForecastDataset
+from nearfar.timeseries.encoder.build import build_encoder
+from nearfar.timeseries.encoder.pooling import max_pool
+from nearfar.timeseries.inputs import Channels, Dataset, training_series
+from nearfar.timeseries.sections import Sections
+from nearfar.training import EMA, Method, StepContext, StepOutput, Update
+from nearfar.training.optim import build_optimizer
+
+
+class AutoTCL(Method):
+    """An encoder of time series trained on views that an augmenter learns to make.
+
+    Args:
+        config: Variant, sizes, weights.
+        dataset: Gives the number of channels.
+
+    Attributes:
+        encoder: What is trained.
+        averaged: Mean of its weights so far; ``None`` without ``average``.
+        augmenter: Not needed after training; ``None`` where views are of a fixed kind.
+        keep_rate: Price of a kept step.
+    """
+
+    memory_settings: ClassVar[tuple[str, ...]] = ("batch_size", "crop", "encoder.dim")
+
+    def __init__(self, config: AutoTCLConfig, dataset: Dataset) -> None:
+        super().__init__()
+        self.config = config
+        self.channels = Channels.of(dataset, config)
+        with initial_weights(initial_seed(config)):
+            self.encoder = build_encoder(
+                config.encoder,
+                self.channels,
+                forecasts=isinstance(dataset, ForecastDataset),
+                trail=config.window,
+            )
+            self.augmenter = (
+                Augmenter(
+                    self.channels.count,
+                    config.augmenter,
+                    num_covariates=self.channels.covariates,
+                    normalize=config.encoder.normalize,
+                )
+                if config.learns_views
+                else None
+            )
+        self.averaged = EMA(self.encoder) if config.average else None
+        a = config.augmenter
+        self.keep_rate = KeepRate(a.beta, a.target_keep)
+        self._kept: Tensor | None = None
+
+    @staticmethod
+    def batches(config: AutoTCLConfig, dataset: Dataset, runtime: Runtime) -> Sections:
+        """Crops of the training series."""
+        series = training_series(dataset, config)
+        return Sections(
+            series,
+            runtime,
+            batch_size=config.batch_size,
+            crop=config.crop,
+            seed=config.seed,
+            sampling=config.sampling,
+        )
+
+    @property
+    def trained(self) -> nn.Module:
+        """The encoder to use: the averaged one, if there is one."""
+        return self.encoder if self.averaged is None else self.averaged.module
+
+    def optimizers(self, config: OptimConfig) -> dict[str, torch.optim.Optimizer]:
+        """``main`` over the encoder, ``augmenter`` over the augmenter."""
+        found = {"main": build_optimizer(self.encoder.parameters(), config)}
+        if self.augmenter is not None:
+            lr = self.config.augmenter.lr
+            found["augmenter"] = build_optimizer(self.augmenter.parameters(), config, lr=lr)
+        return found
+
+    def updates(self, step: int) -> Sequence[Update]:
+        """The augmenter at every M-th step, then the encoder."""
+        a, encoder = self.config.augmenter, Update("main", self.step)
+        if self.augmenter is None or step < a.warmup or step % a.every:
+            return (encoder,)
+        return (Update("augmenter", self.augmenter_step, "augmenter_", follows="augmenter."), encoder)
+
+    def augmenter_step(self, batch: Tensor, ctx: StepContext) -> StepOutput:
+        """Keep little, stay close, change slowly."""
+        assert self.augmenter is not None
+        a, x = self.config.augmenter, self._typed(batch)
+        drawn = self.augmenter(x, ctx.rng("gate", 0))
+        valid = ~x.isnan().any(2)
+        with evaluating(self.encoder):
+            with torch.no_grad():
+                original = max_pool(self._states(x), valid)
+            view = max_pool(self._states(drawn.apply(x)), valid)
+        distance = divergence(original, view, a.divergence)
+        terms = {"divergence": distance}
+        loss = distance
+        if a.mask:
+            cost = price(drawn.logits, self.augmenter.gate, a.entropy)
+            of = triplet_loss if a.triplet == "paper" else released_triplet_loss
+            smoothness = of(drawn.pi, ctx.rng("triplet"))
+            loss = loss + self.keep_rate.beta.to(loss.dtype) * cost + a.smoothness * smoothness
+            self._kept = self.augmenter.gate.keep_probability(drawn.logits.detach()).mean()
+            terms |= {"price": cost, "triplet": smoothness, "beta": self.keep_rate.beta, **_told(drawn)}
+        terms["gain"] = drawn.gain.detach().mean()
+        return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
+
+    def step(self, batch: Tensor, ctx: StepContext) -> StepOutput:
+        """Pick the view of a series among the views of all, and segments among segments."""
+        c, x = self.config.contrast, self._typed(batch)
+        with torch.no_grad():
+            pair = self.pair(x, ctx)
+        both = torch.cat([pair.anchor, pair.view])
+        states = self.encoder(both, self._hidden(both, ctx))
+        pooled = max_pool(states, ~both.isnan().any(2))
+        anchors, views = pooled.chunk(2)
+        options = {"temperature": c.temperature, "symmetric": c.symmetric, "group": ctx.runtime.group}
+        nce = contrast(anchors, views, **options)  # type: ignore[arg-type]
+        loss, terms = nce, {"nce_global": nce}
+        if c.local > 0:
+            z = states.chunk(2)[1 if c.local_on == "view" else 0]
+            z = z if c.local_batch == "all" else z[:1]
+            terms["nce_local"] = local_contrast(z, ctx.rng("segments"))
+            loss = loss + c.local * terms["nce_local"]
+        with torch.no_grad():
+            terms |= {"align": alignment(anchors, views), "uniform": uniformity(anchors)}
+        return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
+
+    def after_step(self, ctx: StepContext) -> None:
+        """The mean takes in the new weights; the price of a kept step follows the share kept."""
+        if self.averaged is not None:
+            self.averaged.update(self.encoder, (ctx.step + 1) / (ctx.step + 2))
+        if self._kept is not None:
+            self.keep_rate.update(self._kept)
+            self._kept = None
+
+    def pair(self, x: Tensor, ctx: StepContext) -> Pair:
+        """What is contrasted at a step.
+
+        Args:
+            x: Series, shape ``(B, T, F)``.
+            ctx: Of the step.
+        """
+        if self.augmenter is not None:
+            return Pair(x, self.augmenter(x, ctx.rng("gate", 1)).apply(x))
+        kind = self.config.augmenter.kind
+        kind = "none" if kind == "learned" else kind
+        return fixed_pair(x, kind, ctx.rng("augment"), num_covariates=self.channels.covariates)
+
+    def _hidden(self, both: Tensor, ctx: StepContext) -> Tensor | None:
+        c = self.config.contrast
+        mask = hidden_mask(both, c.hidden_mask, ctx.rng("hidden", ctx.runtime.rank))
+        if mask is not None and c.hidden_on == "view":
+            mask = torch.cat([torch.ones_like(mask[: len(mask) // 2]), mask[len(mask) // 2 :]])
+        return mask
+
+    def _states(self, x: Tensor) -> Tensor:
+        """Where the divergence is measured, shape ``(B, T, D)``."""
+        if self.config.augmenter.space == "trunk":
+            return self.encoder.trunk(self.encoder.normalized(x)[0])  # type: ignore[no-any-return]
+        return self.encoder(x)  # type: ignore[no-any-return]
+
+    def _typed(self, batch: Tensor) -> Tensor:
+        return batch.to(next(self.encoder.parameters()).dtype)
+
+
+def initial_seed(config: AutoTCLConfig) -> int:
+    """What initial weights are drawn from; the published program adds 2 to its seed.
+
+    Args:
+        config: Variant and seed.
+    """
+    return config.seed + 2 if config.variant == "released" else stream_seed(config.seed, "init")
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while.
+
+    Args:
+        module: With submodules all in one mode.
+    """
+    before = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(before)
+
+
+def _told(drawn: LearnedView) -> dict[str, Tensor]:
+    return {"keep": drawn.mask.detach().mean(), "pi": drawn.pi.detach().mean()}

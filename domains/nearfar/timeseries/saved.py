@@ -1,0 +1,45 @@
+"""A trained encoder of series in a folder: its format, and how it is read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nearfar.errors import DataError
+from nearfar.runtime import initial_weights
+from nearfar.saved import SavedFormat
+from nearfar.timeseries.encoder.series_encoder import SeriesEncoder
+
+ENCODER = SavedFormat("time series encoder", "encoder.json")
+
+
+def save_encoder(encoder: Any, folder: Path) -> None:
+    """Write weights (safetensors) and sizes (JSON) into a new or empty folder.
+
+    Args:
+        encoder: Trained.
+        folder: Where to.
+
+    Raises:
+        DataError: If the folder holds something else.
+    """
+    ENCODER.write(folder, encoder.state_dict(), {"arguments": encoder.arguments})
+
+
+def load_encoder(folder: Path | str) -> SeriesEncoder:
+    """Read what ``nearfar train timeseries.<method>`` left in ``model``.
+
+    Args:
+        folder: Written by :func:`save_encoder`.
+
+    Raises:
+        DataError: If it is not a saved encoder, or is damaged.
+    """
+    tensors, description = ENCODER.read(Path(folder))
+    try:
+        with initial_weights(0):
+            encoder = SeriesEncoder(**description["arguments"])
+        encoder.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{folder} is not a saved time series encoder: {error}") from None
+    return encoder.eval()
