@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -115,7 +115,7 @@ def test_scores_are_those_of_scikit_learn(probe: Probe) -> None:
             scores.append((np.sqrt(measured["val"][0]) + measured["val"][1], alpha, measured))
         _, alpha, measured = min(scores, key=lambda score: score[0])
         for part in ("val", "test"):
-            score = dict[str, Any](found)[part][place]
+            score = cast(Any, found)[part][place]
             assert (score.mse, score.mae) == pytest.approx(measured[part], rel=1e-6)
             assert score.horizon == horizon
             assert score.chosen == (f"{'phi' if probe == 'ts2vec' else 'lag'}({alpha:g})",)
@@ -294,8 +294,11 @@ def test_one_lag_is_the_mean_step() -> None:
 def test_representations_of_another_series(shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(DataError, match=message):
         check_representations(torch.zeros(shape), N, 2, FIRST)
+    for probe in ("residual", "ts2vec"):
+        with pytest.raises(DataError, match="phi: shape"):
+            forecast_scores(dataset(series()), torch.zeros(shape), probe=probe, first=FIRST)
     with pytest.raises(DataError, match="phi: shape"):
-        forecast_scores(dataset(series()), torch.zeros(shape), probe="ts2vec", first=FIRST)
+        ResidualProbe(lags=LAGS).fit(series(), torch.zeros(shape), SPLIT, [4], first=FIRST)
 
 
 def test_representations_that_are_not_finite() -> None:
@@ -306,6 +309,10 @@ def test_representations_that_are_not_finite() -> None:
     for probe in ("residual", "ts2vec"):
         with pytest.raises(DataError, match="phi: row 33 is not finite, and 0 others"):
             forecast_scores(dataset(series()), phi, probe=probe, first=FIRST)
+    phi[33, 1], phi[N - 1, 0] = 0.0, torch.nan
+    with pytest.raises(DataError, match="phi: row 599 is not finite"):
+        forecast_scores(dataset(series()), phi, first=FIRST)
+    assert set(forecast_scores(dataset(series()), phi, first=FIRST, parts=("val",))) == {"val"}
 
 
 def test_settings_that_make_no_sense() -> None:

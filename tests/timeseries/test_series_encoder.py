@@ -217,7 +217,7 @@ def test_pooling_by_loops() -> None:
 def test_pooling_of_whole_series_is_pooling_with_all_steps_valid() -> None:
     z, valid = series(2, 9), torch.ones(2, 9, dtype=torch.bool)
     for how in ("max", "mean", "last", "none", "multiscale", 1, 4):
-        assert torch.equal(pool(z, how), pool(z, how, valid))  # type: ignore[arg-type]
+        assert torch.equal(pool(z, how), pool(z, how, valid))
     assert torch.equal(max_pool(z), z.max(1).values)
 
 

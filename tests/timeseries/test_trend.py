@@ -15,7 +15,7 @@ from nearfar.timeseries.encoder.fourier import (
     kernel_spectrum,
     transform_size,
 )
-from nearfar.timeseries.encoder.light_trend import LightTrendHead
+from nearfar.timeseries.encoder.light_trend import FixedLightTrend, LightTrendHead
 from nearfar.timeseries.encoder.trend import MODES, FixedTrend, TrendHead, TrendMode
 
 
@@ -84,7 +84,7 @@ def test_the_kernel_in_single_precision() -> None:
 def test_gradients_are_those_of_eight_convolutions(steps: int) -> None:
     found = {}
     for mode in ("direct", "collapsed", "fourier"):
-        trend, u = head(mode=mode), draw(2, steps, 5).requires_grad_()  # type: ignore[arg-type]
+        trend, u = head(mode=mode), draw(2, steps, 5).requires_grad_()
         (trend(u) * draw(2, steps, 5).cos()).sum().backward()
         found[mode] = [u.grad, *(parameter.grad for parameter in trend.parameters())]
     for mode in ("collapsed", "fourier"):
@@ -154,6 +154,9 @@ def test_light_trend_in_single_precision_far_from_zero() -> None:
 def test_light_trend_continues() -> None:
     trend, u = light(), draw(2, 300, 4)
     torch.testing.assert_close(trend.continued(u), trend(u)[:, 127:])
+    fixed = FixedLightTrend(trend)
+    torch.testing.assert_close(fixed.continued(u), trend(u)[:, 127:])
+    torch.testing.assert_close(fixed.continued(u[:, 100:228]), trend(u)[:, 227:228])
 
 
 def test_light_trend_is_light() -> None:

@@ -1,4 +1,4 @@
-"""What the calendar says of every row: the seven features of TS2Vec (Yue et al., AAAI 2022), known ahead of time."""
+"""What the calendar says of every row, known ahead: the seven features of TS2Vec (Yue et al., AAAI 2022)."""
 
 from __future__ import annotations
 

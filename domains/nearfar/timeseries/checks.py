@@ -170,8 +170,8 @@ def check_collection(
         )
     if not layout_is_certain and looks_transposed(x):
         raise DataError(
-            f"{name}: shape (N, T, C) expected, got {x.shape}, which looks like (N, C, T): values change less along "
-            "the last axis than along the second; transpose it: x.transpose(0, 2, 1). If the second axis is time, "
+            f"{name}: shape (N, T, C) expected, got {x.shape}, which looks like (N, C, T) by its lengths and by how "
+            "values change along the axes; transpose it: x.transpose(0, 2, 1). If the second axis is time, "
             "say so: layout='NTC' in the file"
         )
     infinite = np.argwhere(np.isinf(x))
@@ -190,7 +190,7 @@ def check_collection(
     short = np.flatnonzero(steps < window)
     if len(short):
         raise DataError(
-            f"{name}: series {short[0]} has {steps[short[0]]} steps with a value, {window} at least are needed "
+            f"{name}: steps with a value of series {short[0]}: {steps[short[0]]}, {window} at least are needed "
             f"({len(short)} such series); leave them out"
         )
 

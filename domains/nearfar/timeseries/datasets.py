@@ -221,9 +221,9 @@ def _copy_error(path: Path, known: KnownTable | None, error: DataError) -> DataE
 
 def _check_copy(path: Path, known: KnownTable, table: Table) -> None:
     if len(table.values) != known.rows:
-        kind = "truncated" if len(table.values) < known.rows else "other"
+        kind = "a truncated" if len(table.values) < known.rows else "another"
         raise DataError(
-            f"{path} has {len(table.values):,} rows, {known.file} has {known.rows:,}: it is a {kind} copy; get it "
+            f"{path} has {len(table.values):,} rows, {known.file} has {known.rows:,}: it is {kind} copy; get it "
             f"again from {ETT}"
         )
     content = path.read_bytes().replace(b"\r\n", b"\n")

@@ -1,7 +1,8 @@
 """What a series model is trained on: pieces of long series, or short series as they are.
 
 ``sections`` cuts a long series into as many equal parts as crops fit in and looks at one place of all of them in a
-step, as TS2Vec (Yue et al., AAAI 2022) and AutoTCL (Zheng et al., ICLR 2024) do: for ETTh1, 33 parts, one step an epoch.
+step, as TS2Vec (Yue et al., AAAI 2022) and AutoTCL (Zheng et al., ICLR 2024) do: ETTh1 has 33 parts and one step an
+epoch.
 ``anywhere`` draws the place of every crop on its own.
 """
 

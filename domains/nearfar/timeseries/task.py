@@ -69,6 +69,7 @@ class SeriesTask(Task):
             features=config.features,
             target=config.target,
             horizons=config.horizons,
+            window=config.window,
         )
         data = self.dataset
         if isinstance(data, ForecastDataset):

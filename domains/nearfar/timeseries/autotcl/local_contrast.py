@@ -26,15 +26,16 @@ def local_contrast(z: Tensor, generator: torch.Generator, *, temperature: float 
 
     Args:
         z: Representations, shape ``(B, T, D)``.
-        generator: Source of the start, one a batch, on the CPU.
+        generator: Source of the start, one a batch.
         temperature: Of the softmax.
     """
     rows, steps, width = z.shape
     size = steps // SEGMENTS
     if size == 0:
         return z.sum() * 0
-    start = torch.randint(steps - SEGMENTS * size + 1, (1,), generator=generator)
-    place = (start + torch.arange(SEGMENTS * size)).to(z.device)
+    device = generator.device
+    start = torch.randint(steps - SEGMENTS * size + 1, (1,), generator=generator, device=device)
+    place = (start + torch.arange(SEGMENTS * size, device=device)).to(z.device)
     part = F.normalize(z.index_select(1, place), dim=-1)
     segments = part.reshape(rows, SEGMENTS, size, width).amax(2)
     positives, negatives = (matrix.to(z.device) for matrix in neighbours())

@@ -121,7 +121,7 @@ class AutoTCL(Method):
         """Keep little, stay close, change slowly."""
         assert self.augmenter is not None
         a, x = self.config.augmenter, self._typed(batch)
-        drawn = self.augmenter(x, ctx.rng("gate", 0))
+        drawn = self.augmenter(x, _rng(ctx, x, "gate", 0))
         valid = ~x.isnan().any(2)
         with evaluating(self.encoder):
             with torch.no_grad():
@@ -133,7 +133,7 @@ class AutoTCL(Method):
         if a.mask:
             cost = price(drawn.logits, self.augmenter.gate, a.entropy)
             of = triplet_loss if a.triplet == "paper" else released_triplet_loss
-            smoothness = of(drawn.pi, ctx.rng("triplet"))
+            smoothness = of(drawn.pi, _rng(ctx, x, "triplet"))
             loss = loss + self.keep_rate.beta.to(loss.dtype) * cost + a.smoothness * smoothness
             self._kept = self.augmenter.gate.keep_probability(drawn.logits.detach()).mean()
             terms |= {"price": cost, "triplet": smoothness, "beta": self.keep_rate.beta, **_told(drawn)}
@@ -147,15 +147,15 @@ class AutoTCL(Method):
             pair = self.pair(x, ctx)
         both = torch.cat([pair.anchor, pair.view])
         states = self.encoder(both, self._hidden(both, ctx))
-        pooled = max_pool(states, ~both.isnan().any(2))
-        anchors, views = pooled.chunk(2)
-        options = {"temperature": c.temperature, "symmetric": c.symmetric, "group": ctx.runtime.group}
-        nce = contrast(anchors, views, **options)  # type: ignore[arg-type]
+        anchors, views = max_pool(states, ~both.isnan().any(2)).chunk(2)
+        nce = contrast(
+            anchors, views, temperature=c.temperature, symmetric=c.symmetric, group=ctx.runtime.group
+        )
         loss, terms = nce, {"nce_global": nce}
         if c.local > 0:
             z = states.chunk(2)[1 if c.local_on == "view" else 0]
             z = z if c.local_batch == "all" else z[:1]
-            terms["nce_local"] = local_contrast(z, ctx.rng("segments"))
+            terms["nce_local"] = local_contrast(z, _rng(ctx, z, "segments"))
             loss = loss + c.local * terms["nce_local"]
         with torch.no_grad():
             terms |= {"align": alignment(anchors, views), "uniform": uniformity(anchors)}
@@ -177,14 +177,14 @@ class AutoTCL(Method):
             ctx: Of the step.
         """
         if self.augmenter is not None:
-            return Pair(x, self.augmenter(x, ctx.rng("gate", 1)).apply(x))
+            return Pair(x, self.augmenter(x, _rng(ctx, x, "gate", 1)).apply(x))
         kind = self.config.augmenter.kind
         kind = "none" if kind == "learned" else kind
-        return fixed_pair(x, kind, ctx.rng("augment"), num_covariates=self.channels.covariates)
+        return fixed_pair(x, kind, _rng(ctx, x, "augment"), num_covariates=self.channels.covariates)
 
     def _hidden(self, both: Tensor, ctx: StepContext) -> Tensor | None:
         c = self.config.contrast
-        mask = hidden_mask(both, c.hidden_mask, ctx.rng("hidden", ctx.runtime.rank))
+        mask = hidden_mask(both, c.hidden_mask, _rng(ctx, both, "hidden"))
         if mask is not None and c.hidden_on == "view":
             mask = torch.cat([torch.ones_like(mask[: len(mask) // 2]), mask[len(mask) // 2 :]])
         return mask
@@ -221,6 +221,11 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(before)
+
+
+def _rng(ctx: StepContext, like: Tensor, name: str, *counters: int) -> torch.Generator:
+    """A stream of this process, on the device of the batch: nothing waits for a copy."""
+    return ctx.rng(name, *counters, ctx.runtime.rank, device=like.device)
 
 
 def _told(drawn: LearnedView) -> dict[str, Tensor]:

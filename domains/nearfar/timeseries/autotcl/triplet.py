@@ -22,7 +22,7 @@ def triplet_loss(pi: Tensor, generator: torch.Generator) -> Tensor:
 
     Args:
         pi: Probabilities, shape ``(B, T, A)``.
-        generator: Source of the draw, on the CPU.
+        generator: Source of the draw.
     """
     rows, steps, _ = pi.shape
     if steps < 3:
@@ -38,16 +38,17 @@ def draw_triplets(rows: int, steps: int, generator: torch.Generator) -> tuple[Te
     Args:
         rows: B.
         steps: T, at least 3.
-        generator: Source, on the CPU.
+        generator: Source; what is drawn is on its device.
     """
-    a = torch.randint(steps, (rows,), generator=generator)
-    side = 2 * torch.randint(2, (rows,), generator=generator) - 1
+    place = generator.device
+    a = torch.randint(steps, (rows,), generator=generator, device=place)
+    side = 2 * torch.randint(2, (rows,), generator=generator, device=place) - 1
     side = torch.where(a == 0, 1, torch.where(a == steps - 1, -1, side))
     far = -(-steps // FAR)
     left, right = (a - far + 1).clamp(min=0), (steps - a - far).clamp(min=0)
-    draw = torch.rand(rows, generator=generator, dtype=torch.float64)
-    place = (draw * (left + right)).long().clamp(max=left + right - 1)
-    n = torch.where(place < left, place, a + far + place - left)
+    draw = torch.rand(rows, generator=generator, dtype=torch.float64, device=place)
+    rank = (draw * (left + right)).long().minimum(left + right - 1)
+    n = torch.where(rank < left, rank, a + far + rank - left)
     return a, a + side, n
 
 
@@ -56,12 +57,15 @@ def released_triplet_loss(pi: Tensor, generator: torch.Generator) -> Tensor:
 
     Args:
         pi: Probabilities, shape ``(B, T, A)``.
-        generator: Source of the draw, on the CPU.
+        generator: Source of the draw.
     """
     rows, steps, _ = pi.shape
     if steps < 5:
         return pi.sum() * 0
-    a, n = (torch.randint(1, steps - 2, (rows,), generator=generator).to(pi.device) for _ in range(2))
+    a, n = (
+        torch.randint(1, steps - 2, (rows,), generator=generator, device=generator.device).to(pi.device)
+        for _ in range(2)
+    )
     here = pi.index_select(1, a)
     near = (here - pi.index_select(1, a - 1)).abs() + (here - pi.index_select(1, a + 1)).abs()
     apart = (here - pi.index_select(1, n)).abs()

@@ -1,4 +1,4 @@
-"""The class of the nearest training series: by representations, and by the series themselves, which is the baseline.
+"""The class of the nearest training series: by representations, and by the series themselves as a baseline.
 
 UCR archive (Dau et al., 2019): one neighbour by Euclidean distance is what a method must beat.
 """

@@ -1,4 +1,4 @@
-"""Eight parallel causal convolutions, averaged, are one of 128 taps (the trend layers of CoST, Woo et al., ICLR 2022).
+"""Eight causal convolutions, averaged, are one of 128 taps (trend layers of CoST, Woo et al., ICLR 2022).
 
 .. math:: z_t = \\frac18 \\sum_k \\Big( b_k + \\sum_{j<k} W_k[j] u_{t-j} \\Big) = b + \\sum_{j<128} K[j] u_{t-j},
           \\qquad K[j] = \\frac18 \\sum_{k>j} W_k[j]

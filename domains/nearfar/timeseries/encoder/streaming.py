@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nearfar.errors import ConfigError, DataError
-from nearfar.timeseries.encoder.light_trend import LightTrendHead
+from nearfar.timeseries.encoder.light_trend import FixedLightTrend
 from nearfar.timeseries.encoder.series_encoder import SeriesEncoder
 from nearfar.timeseries.encoder.trend import FixedTrend, TrendHead
 from nearfar.timeseries.encoder.trunk import ConvBlock, DilatedConv
@@ -42,9 +42,9 @@ class StreamingEncoder:
         self.encoder = encoder
         self._blocks = [_Block(block) for block in encoder.trunk.blocks]  # type: ignore[arg-type]
         head = encoder.head
-        self._head: FixedTrend | LightTrendHead | None = (
-            FixedTrend(head) if isinstance(head, TrendHead) else head
-        )
+        self._head: FixedTrend | FixedLightTrend | None = None
+        if head is not None:
+            self._head = FixedTrend(head) if isinstance(head, TrendHead) else FixedLightTrend(head)
         self._inputs = _History(encoder.trail - 1 if encoder.normalize == "trailing" else 0, torch.nan)
         self._outputs = _History(0 if head is None else head.past, 0.0)
 
@@ -163,6 +163,7 @@ class _Conv:
     """
 
     def __init__(self, conv: DilatedConv) -> None:
+        assert conv.bias is not None
         self.step, self.weight, self.bias = conv.step, conv.weight, conv.bias
         self.flat = conv.weight.detach().permute(0, 2, 1).flatten(1)  # (C_out, 3C), oldest tap first
         self.history = _History(2 * conv.step, 0.0, axis=2)
@@ -170,6 +171,13 @@ class _Conv:
     def push(self, x: Tensor) -> Tensor:
         history = self.history
         ring, oldest, span, count = history.begin(x), history.oldest, history.span, x.shape[2]
+        if count == 1:
+            # By far the most frequent: as few operations as it can be done with.
+            place = (oldest + self.step) % span
+            taps = torch.cat([ring[..., oldest], ring[..., place], x[..., 0]], dim=1)
+            ring[..., oldest] = x[..., 0]
+            history.oldest = (oldest + 1) % span
+            return torch.addmm(self.bias, taps, self.flat.mT)[..., None]
         if count >= span:
             known = torch.cat([ring[..., oldest:], ring[..., :oldest], x], dim=2)
             history.state, history.oldest = x[..., count - span :].clone(), 0
@@ -181,8 +189,7 @@ class _Conv:
         ring[..., oldest : oldest + until] = x[..., :until]
         ring[..., : count - until] = x[..., until:]
         history.oldest = (oldest + count) % span
-        found = self.flat @ taps
-        return found if self.bias is None else found + self.bias[:, None]
+        return self.flat @ taps + self.bias[:, None]
 
 
 def _around(ring: Tensor, begin: int, count: int) -> Tensor:

@@ -1,4 +1,4 @@
-r"""What an encoder that hears the future says at the last step of every window of a series, without the rest of it.
+r"""What an encoder that hears the future says at the last step of every window, without the rest of it.
 
 The published evaluation encodes windows of W steps whole and keeps one step of each. The same result, up to rounding:
 

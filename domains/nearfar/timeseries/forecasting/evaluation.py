@@ -86,6 +86,10 @@ def forecast_scores(
     """
     if probe not in get_args(Probe):
         raise ConfigError(f"probe: one of {', '.join(get_args(Probe))} expected, got {probe!r}")
+    if phi is not None and probe in ("residual", "ts2vec"):
+        phi = phi.detach().cpu()
+        stop = dataset.split.test_end if "test" in parts else dataset.split.val_end
+        check_representations(phi, len(dataset.values), dataset.values.shape[1], first, stop=stop)
     if probe == "ts2vec":
         return _joint_scores(dataset, phi, first, alphas, parts)
     lags = 1 if probe == "last-ridge" else first + 1
@@ -131,8 +135,6 @@ def _joint_scores(
 ) -> dict[EvaluatedPart, list[HorizonScore]]:
     if phi is None:
         raise ConfigError("probe: 'ts2vec' needs representations, got none; pass phi or take another probe")
-    num_rows, num_channels = dataset.values.shape
-    check_representations(phi, num_rows, num_channels, first)
     if phi.dim() == 3:
         raise DataError(
             f"phi: shape (N, D) expected for 'ts2vec', got {tuple(phi.shape)}; flatten it: phi.flatten(1)"

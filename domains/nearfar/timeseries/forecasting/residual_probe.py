@@ -178,8 +178,10 @@ class ResidualProbe:
             raise ConfigError(
                 f"first: {self.lags - 1} at least expected for {self.lags} lags, got {first}; use fewer lags"
             )
+        values = values.detach().cpu()
         if phi is not None:
-            check_representations(phi[: split.val_end], split.val_end, values.shape[1], first)
+            phi = phi.detach().cpu()
+            check_representations(phi, len(values), values.shape[1], first, stop=split.val_end)
         rows = {part: rows_by_horizon(split, part, horizons, first) for part in _LEARNT_FROM}
         channels = [
             self._fit_channel(

@@ -96,7 +96,9 @@ class JointSamples:
         return windows.transpose(1, 2).reshape(len(rows), -1)
 
 
-def check_representations(phi: Tensor, num_rows: int, num_channels: int, first: int) -> None:
+def check_representations(
+    phi: Tensor, num_rows: int, num_channels: int, first: int, stop: int | None = None
+) -> None:
     """Refuse representations that do not belong to the series.
 
     Args:
@@ -104,6 +106,7 @@ def check_representations(phi: Tensor, num_rows: int, num_channels: int, first: 
         num_rows: Rows of the series.
         num_channels: Channels of the series.
         first: Rows before it are not looked at: a window that ends there would be incomplete.
+        stop: This row and those after it are not looked at either.
 
     Raises:
         DataError: If the shape is another, or a number is not finite.
@@ -123,7 +126,7 @@ def check_representations(phi: Tensor, num_rows: int, num_channels: int, first: 
             f"phi: shape ({num_rows}, D) or ({num_rows}, {num_channels}, D) expected, one row a row of the series, "
             f"got {tuple(phi.shape)}"
         )
-    finite = phi[first:].flatten(1).isfinite().all(1)
+    finite = phi[first:stop].flatten(1).isfinite().all(1)
     if not finite.all():
         row = first + int((~finite).nonzero()[0])
         raise DataError(

@@ -22,7 +22,8 @@ from nearfar.atomic import replace_file
 from nearfar.config import Layer, resolve
 from nearfar.errors import ConfigError, DataError
 from nearfar.interop.tsai import load
-from nearfar.timeseries.encoder.tsai_encoder import WITH_BACKBONE
+from nearfar.timeseries.encoder.tsai_encoder import WITH_BACKBONE, TsaiEncoder
+from nearfar.timeseries.tsai.frozen import held_fixed
 from nearfar.timeseries.tsai.mean_weights import MeanWeights
 from nearfar.timeseries.tsai.passed_by import PassedBy
 from nearfar.timeseries.tsai.pretext import TERMS, Pretext, Shown
@@ -128,7 +129,7 @@ class AutoTCL(_fastai.Callback):  # type: ignore[misc]  # fastai is untyped
         self._reset()
 
     def _reset(self) -> None:
-        self._undo = ExitStack()
+        self._undo: ExitStack | None = None
         self._pretext: Pretext | None = None
         self._mean: MeanWeights | None = None
         self._shown: Shown | None = None
@@ -162,7 +163,8 @@ class AutoTCL(_fastai.Callback):  # type: ignore[misc]  # fastai is untyped
             surround(inner, event, *rest, **named)
         finally:
             self._fitting = False
-            self._undo.close()
+            if self._undo is not None:
+                self._undo.close()
             self._reset()
 
     def __call__(self, event_name: str) -> Any:
@@ -179,14 +181,14 @@ class AutoTCL(_fastai.Callback):  # type: ignore[misc]  # fastai is untyped
         """Take the learner over.
 
         Raises:
-            ConfigError: If the model cannot be trained like this.
+            ConfigError: If the model has no backbone or no head.
             DataError: If the file to go on from does not fit the model.
         """
-        if self._pretext is not None:
+        if self._undo is not None:
             return  # somebody validates within the fit
-        learner, model, channels = self.learn, self.learn.model, int(self.learn.dls.vars)
-        self._pretext = Pretext(model, channels, self.settings)
-        self.augmenter = self._pretext.augmenter
+        self._undo = ExitStack()
+        learner, model = self.learn, self.learn.model
+        backbone = TsaiEncoder(model, 1).backbone  # or an error that names the models to take
         if not isinstance(getattr(model, "head", None), nn.Module):
             raise ConfigError(f"model: {type(model).__name__} has no head; models that have one: {_NAMES}")
         if self.weights_path is not None:
@@ -194,10 +196,9 @@ class AutoTCL(_fastai.Callback):  # type: ignore[misc]  # fastai is untyped
         self._replace(learner, "metrics", [_metric(name, self._average) for name in TERMS])
         self._replace(learner, "loss_func", self._loss)
         head = model.head
-        self._replace(model, "head", PassedBy(head))
         self._undo.callback(lambda: head.train(model.training))
-        self._check(model, channels, int(learner.dls.len))
-        self._mean = MeanWeights(self._pretext.encoder.backbone) if self.settings.average else None
+        self._replace(model, "head", PassedBy(head))
+        self._mean = MeanWeights(backbone) if self.settings.average else None
         self.best, self.best_epoch = math.inf, -1
 
     def before_train(self) -> None:
@@ -216,16 +217,17 @@ class AutoTCL(_fastai.Callback):  # type: ignore[misc]  # fastai is untyped
 
         Raises:
             DataError: If it is no batch of series.
+            ConfigError: If the model cannot be trained like this.
         """
-        assert self._pretext is not None
         given = self.learn.xb[0]
         if given.dim() != 3:
             raise DataError(f"batch: shape (B, F, T) expected, got {tuple(given.shape)}")
-        training, dtype = bool(self.learn.training), next(self._pretext.augmenter.parameters()).dtype
-        x = given.detach().as_subclass(Tensor).to(dtype).mT
+        training, x = bool(self.learn.training), given.detach().as_subclass(Tensor).float().mT
         number = int(self.learn.train_iter if training else self.learn.iter)
         # In full precision: half of it would need a scaler of its own.
         with torch.autocast(x.device.type, enabled=False):
+            if self._pretext is None:
+                self._pretext = self._begin(x)
             if training and number % self.settings.M == 0:
                 self._pretext.train_augmenter(x, number)
             self._shown = self._pretext.show(x, number, training=training)
@@ -303,23 +305,27 @@ class AutoTCL(_fastai.Callback):  # type: ignore[misc]  # fastai is untyped
         return next((float(value) for value in found if value is not None), math.inf)
 
     def _replace(self, owner: Any, name: str, value: object) -> None:
+        assert self._undo is not None
         self._undo.callback(setattr, owner, name, getattr(owner, name))
         setattr(owner, name, value)
 
-    def _check(self, model: nn.Module, channels: int, steps: int) -> None:
-        """Whether the model is its backbone, with the head out of the way."""
-        assert self._pretext is not None
-        encoder, mode = self._pretext.encoder, model.training
-        x = torch.zeros(2, steps, channels, device=next(model.parameters()).device)
-        model.eval()
-        with torch.no_grad():
-            expected, found = encoder(x).mT, model(x.mT)
-        model.train(mode)
+    def _begin(self, x: Tensor) -> Pretext:
+        """What depends on the number of channels, at the first batch.
+
+        Asking the loaders for it (``dls.vars``) would draw a batch, and with it random numbers of the process.
+        """
+        model, steps, channels = self.learn.model, x.shape[1], x.shape[2]
+        pretext = Pretext(model, channels, self.settings)
+        zeros = x.new_zeros(2, steps, channels)
+        with held_fixed(model), torch.no_grad():
+            expected, found = pretext.encoder(zeros).mT, model(zeros.mT)
         if expected.shape != found.shape or not torch.allclose(expected, found, atol=1e-4):
             raise ConfigError(
                 f"model: there is more to {type(model).__name__} than a backbone and a head; models that have "
                 f"nothing else: {_NAMES}"
             )
+        self.augmenter = pretext.augmenter
+        return pretext
 
 
 _NAMES = ", ".join(WITH_BACKBONE)

@@ -92,7 +92,7 @@ class Pretext:
             drawn = self.augmenter(x, generator(seed, "gate", step, 0))
             with torch.no_grad():
                 original = max_pool(self.encoder(x), valid)
-            view = max_pool(self.encoder(drawn.params.apply(x)), valid)
+            view = max_pool(self.encoder(drawn.apply(x)), valid)
             terms = {"divergence": divergence(original, view, a.divergence)}
             loss = terms["divergence"]
             if a.mask:
@@ -119,7 +119,7 @@ class Pretext:
         """
         seed = self.settings.seed
         drawn = self.augmenter(x, generator(seed, "gate", number, 1) if training else None)
-        both = torch.cat([x, drawn.params.apply(x)])
+        both = torch.cat([x, drawn.apply(x)])
         missing = both.isnan()
         valid = ~missing.any(2)
         seen = valid[..., None]
