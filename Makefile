@@ -18,7 +18,7 @@ TUNE = $(BIN)/nearfar tune $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --tri
 URI = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(CURDIR)/mlruns/mlflow.db)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-services reliability check recsys tune-recsys graph tune-graph compare profile ui bench clean
+.PHONY: help setup demo test test-all test-services reliability check recsys tune-recsys graph tune-graph timeseries tune-timeseries data compare profile ui bench clean
 
 help: ## print this table
 	@printf 'make <target> [METHOD=recsys.sasrec DATA=ml-100k SEEDS=3 WORKERS=2 DEVICE=auto ARGS="optim.lr=5e-4"]\n\n'
@@ -27,7 +27,7 @@ help: ## print this table
 setup: ## build .venv with everything (TORCH=cpu or cu130 picks a PyTorch build, PYTHON an interpreter)
 	@.ci/setup
 
-demo: setup ## recommenders on MovieLens, certified encoders of a graph, both next to baselines (minutes, no GPU)
+demo: setup ## recommenders, certified encoders of a graph, encoders of series, all next to baselines (minutes, no GPU)
 	$(BIN)/python -m nearfar.pipelines.demo
 
 test: setup ## run the default tests
@@ -64,6 +64,18 @@ graph: setup ## train node embeddings and certify them (METHOD=graph.contrast, D
 
 tune-graph: setup ## search the settings of a graph method (METHOD, DATA, TRIALS, WORKERS, STUDY, STORAGE, ARGS)
 	$(TUNE)
+
+timeseries tune-timeseries: METHOD = timeseries.autotcl
+timeseries tune-timeseries: DATA = gunpoint
+
+timeseries: setup ## train representations of series and test them (DATA=etth1 with ARGS=data_dir=..., SEEDS, WORKERS, DEVICE, ARGS)
+	$(TRAIN)
+
+tune-timeseries: setup ## search the settings of AutoTCL (METHOD, DATA, TRIALS, WORKERS, STUDY, STORAGE, ARGS)
+	$(TUNE)
+
+data: setup ## write the series that come with packages, and ETT tables of yours, where tsai looks (ARGS="--target . --data-dir DIR")
+	$(BIN)/python -m nearfar.timeseries.layouts $(ARGS)
 
 compare: setup ## compare all finished runs on a data set (METHOD names the domain, DATA, ARGS)
 	$(BIN)/nearfar compare $(firstword $(subst ., ,$(METHOD)))/$(DATA) $(ARGS)

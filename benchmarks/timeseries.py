@@ -113,7 +113,7 @@ def evaluation(side: str, x: Tensor, quick: bool) -> dict[str, Any]:
         expected = whole_windows(model, x, 64)
         ours = rolling_representations(model, x, start=FIRST, stop=FIRST + 64)
         note = f"largest difference {float((ours - expected).abs().max()):.1e} of {float(expected.abs().max()):.2f}"
-        return figures(found, WINDOWS / count, f"extrapolated. {note}" if quick else note)
+        return figures(found, WINDOWS / count, f"extrapolated; {note}" if quick else note)
     model = (encoder(head="trend", depth=6, causal=True) if side == "causal" else encoder(**LIGHT)).eval()
     if side == "stream":
         stream = StreamingEncoder(model)
@@ -141,17 +141,17 @@ def gradients(model: SeriesEncoder, crops: Tensor) -> Tensor:
 
 def training(side: str, x: Tensor, quick: bool) -> dict[str, Any]:
     """Forward and backward of one batch of crops, both views in it."""
-    rows = FEW_ROWS if side == "direct" or quick else MANY_ROWS
+    rows = FEW_ROWS if side in ("direct", "collapsed") or quick else MANY_ROWS
     starts = torch.randint(SPLIT.train_end - CROP, (MANY_ROWS,), generator=generator(SEED, "crops"))
     crops = torch.stack([x[start : start + CROP] for start in starts.tolist()])
     model = encoder(**LIGHT) if side == "light" else published(side)  # type: ignore[arg-type]
     gradients(model, crops[:1])
     found = cost(lambda: gradients(model, crops[:rows]), "cpu", most=3)
-    note = "" if rows == MANY_ROWS else f"extrapolated from {rows} rows. "
+    note = "" if rows == MANY_ROWS else f"extrapolated from {rows} rows"
     if side in ("collapsed", "fourier"):
         expected, ours = gradients(published("direct"), crops[:2]), gradients(model, crops[:2])
         difference = float((ours - expected).abs().max() / expected.abs().max())
-        note += f"largest difference of a gradient {difference:.1e} of the largest"
+        note += f"{'; ' * bool(note)}largest difference of a gradient {difference:.1e} of the largest"
     return figures(found, MANY_ROWS / rows, note)
 
 

