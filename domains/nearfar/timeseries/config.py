@@ -9,7 +9,7 @@ from pydantic import Field
 from nearfar.config import RunConfig, SelectionConfig, Settings
 
 Features: TypeAlias = Literal["S", "M"]
-Head: TypeAlias = Literal["auto", "none", "trend", "light"]
+Head: TypeAlias = Literal["none", "trend", "light"]
 Probe: TypeAlias = Literal["residual", "ts2vec"]
 Classifier: TypeAlias = Literal["svm", "knn", "logistic"]
 
@@ -24,15 +24,14 @@ class EncoderConfig(Settings):
         False, description="Representations see no later step: one pass serves all, and streams."
     )
     head: Head = Field(
-        "auto",
-        description="none; trend: mean of 8 causal convolutions (CoST); light: causal averages, mixed. auto: none for "
-        "classification, trend for forecasting.",
+        "trend",
+        description="Forecasting only. trend: mean of 8 causal convolutions (CoST); light: causal averages, mixed; none.",
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="Of the representations, in training.")
-    normalize: Literal["none", "series", "trailing"] = Field(
+    normalize: Literal["none", "series", "trailing", "auto"] = Field(
         "none",
         description="Centre and scale every series (series) or every step by those before it (trailing); level and "
-        "scale are appended to the representation.",
+        "scale are appended to the representation. auto: trailing for forecasts, none for classes.",
     )
 
 

@@ -74,7 +74,7 @@ class AutoTCL(Method):
                     self.channels.count,
                     config.augmenter,
                     num_covariates=self.channels.covariates,
-                    normalize=config.encoder.normalize,
+                    normalize=self.encoder.normalize,
                 )
                 if config.learns_views
                 else None

@@ -39,7 +39,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
             "causal": True,
             "depth": 6,
             "head": "light",
-            "normalize": "trailing",
+            "normalize": "auto",
         },
         "contrast": {"temperature": 0.2, "symmetric": True},
         "sampling": "anywhere",

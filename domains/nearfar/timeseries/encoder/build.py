@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nearfar.timeseries.config import EncoderConfig
-from nearfar.timeseries.encoder.series_encoder import Head, SeriesEncoder
+from nearfar.timeseries.encoder.series_encoder import Head, Normalize, SeriesEncoder
 from nearfar.timeseries.inputs import Channels
 
 
@@ -13,13 +13,16 @@ def build_encoder(config: EncoderConfig, channels: Channels, *, forecasts: bool,
     Args:
         config: Sizes.
         channels: Width of the input.
-        forecasts: Whether ``head=auto`` is a trend head.
+        forecasts: Whether it is for forecasts: with a head, and ``normalize=auto`` is ``trailing``.
         trail: Steps of trailing statistics.
 
     Raises:
         ConfigError: If settings exclude each other.
     """
-    head: Head = ("trend" if forecasts else "none") if config.head == "auto" else config.head
+    head: Head = config.head if forecasts else "none"
+    normalize: Normalize = (
+        config.normalize if config.normalize != "auto" else "trailing" if forecasts else "none"
+    )
     return SeriesEncoder(
         channels.count,
         dim=config.dim,
@@ -28,7 +31,7 @@ def build_encoder(config: EncoderConfig, channels: Channels, *, forecasts: bool,
         causal=config.causal,
         head=head,
         dropout=config.dropout,
-        normalize=config.normalize,
+        normalize=normalize,
         num_covariates=channels.covariates,
         trail=trail,
     )

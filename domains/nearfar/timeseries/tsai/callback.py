@@ -147,6 +147,11 @@ class AutoTCL(_fastai.Callback):  # type: ignore[misc]  # fastai is untyped
 
     @learn.setter
     def learn(self, learner: Any) -> None:
+        """Attach to a learner, or to none.
+
+        Args:
+            learner: fastai's, or ``None``.
+        """
         if self.learn is not None:
             self.learn.__dict__.pop("_with_events", None)
         self.__dict__["_learner"] = learner

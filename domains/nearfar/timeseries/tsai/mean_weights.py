@@ -1,4 +1,4 @@
-r"""The mean of all weights a module had, the initial ones included, with statistics of normalisation that belong to it.
+r"""The mean of all weights a module had, the initial ones included, with batch statistics that belong to it.
 
 .. math:: \bar\theta_n = \frac{1}{n + 1} \sum_{i=0}^{n} \theta_i
 
