@@ -19,7 +19,7 @@ METHODS = by_name(
             requires=_REQUIRES,
             space="nearfar.timeseries.autotcl.space:SPACE",
             example="nearfar.timeseries.example:bumps",
-            published="nearfar.timeseries.autotcl.published:published",
+            published="nearfar.timeseries.autotcl.presets:preset",
         ),
         MethodEntry(
             name="timeseries.untrained",
