@@ -1,7 +1,7 @@
 """Does training on learnt views pay? AutoTCL on series to classify and to forecast, next to the untrained encoder.
 
-Arms: the encoder as it is drawn, the paper's formulas, and ours (paper+). Classes come from the published SVM, accuracy on
-the test series; forecasts of ETTh1 from the probe that chooses on validation between lags, representations and both.
+Arms: the encoder as it is drawn, the paper's formulas, and ours (paper+). Classes come from the published SVM, accuracy
+on the test series; forecasts of ETTh1 from the probe that chooses on validation between lags, representations and both.
 
 It goes on where it was stopped; see study.py.
 

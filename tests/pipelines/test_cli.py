@@ -180,7 +180,8 @@ def test_methods(capsys: pytest.CaptureFixture[str]) -> None:
     names = [entry["name"] for entry in json.loads(capsys.readouterr().out)]
     assert names == list(methods())
     assert names[:3] == ["recsys.mclrec", "recsys.sasrec", "recsys.popularity"]
-    assert names[3:] == ["graph.pot", "graph.contrast", "graph.untrained"]
+    assert names[3:6] == ["graph.pot", "graph.contrast", "graph.untrained"]
+    assert names[6:] == ["timeseries.autotcl", "timeseries.untrained"]
     assert run(["methods"]) == 0
     assert "recsys.sasrec" in capsys.readouterr().out
 

@@ -545,7 +545,7 @@ def test_the_demo_ends_with_a_table_and_the_address(
     ended: list[Group] = []
     small = demo_module.Demo(
         "recsys", "toy", "rings", ("recsys.popularity",), ("recsys.sasrec",), (HR, NDCG), "toy data",
-        lambda group, output: ended.append(group),
+        ending=lambda group, output: ended.append(group),
     )  # fmt: skip
     monkeypatch.setenv("NEARFAR_TRACKING__URI", runs.store.uri)
     monkeypatch.setattr(demo_module, "run_jobs", pretend)

@@ -22,7 +22,9 @@ from nearfar.tracking.journal import read
 from nearfar.training import CheckpointStore
 
 TOY = str(Path(__file__).with_name("toy_run.py"))
-TRAINED = [name for name in methods() if name not in ("recsys.popularity", "graph.untrained")]
+TRAINED = [
+    name for name in methods() if name not in ("recsys.popularity", "graph.untrained", "timeseries.untrained")
+]
 
 
 def toy(folder: Path, **environment: str) -> subprocess.Popen[str]:

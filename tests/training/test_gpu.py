@@ -18,7 +18,9 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
-TRAINED = [name for name in methods() if name not in ("recsys.popularity", "graph.untrained", "timeseries.untrained")]
+TRAINED = [
+    name for name in methods() if name not in ("recsys.popularity", "graph.untrained", "timeseries.untrained")
+]
 
 
 @pytest.mark.parametrize("name", TRAINED)

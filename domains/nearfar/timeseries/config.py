@@ -25,7 +25,7 @@ class EncoderConfig(Settings):
     )
     head: Head = Field(
         "trend",
-        description="Forecasting only. trend: mean of 8 causal convolutions (CoST); light: causal averages, mixed; none.",
+        description="Forecasting only. trend: 8 causal convolutions (CoST); light: causal means, mixed; none.",
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="Of the representations, in training.")
     normalize: Literal["none", "series", "trailing", "auto"] = Field(

@@ -72,8 +72,8 @@ class AutoTCLEncoder:
     Example:
         >>> x = np.random.default_rng(0).normal(size=(8, 30, 2))
         >>> encoder = AutoTCLEncoder(epochs=1, encoder__dim=4, encoder__hidden=4, encoder__depth=2)
-        >>> encoder.fit_transform(x).shape  # level and scale of both channels come behind
-        (8, 8)
+        >>> encoder.fit_transform(x).shape
+        (8, 4)
     """
 
     def __init__(self, **hyper: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +23,13 @@ def bumps_untrained(folder: Path, *, count: int = 24, steps: int = 40) -> list[s
         Settings for an encoder on it.
     """
     rng = numpy_generator(0, "bumps")
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for part in ("train", "test"):
         x, y = _bumps(rng, count, steps)
         arrays |= {f"x_{part}": x, f"y_{part}": y}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "bumps.npz"
-    np.savez(path, **arrays)  # type: ignore[arg-type]
+    np.savez(path, **arrays)
     sizes = ("encoder.dim=8", "encoder.hidden=8", "encoder.depth=2", "encoder.dropout=0")
     return [f"data={path}", *sizes]
 

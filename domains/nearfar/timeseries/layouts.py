@@ -103,11 +103,11 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         for name in BUNDLED:
-            print(write_classification(name, arguments.target))
+            sys.stdout.write(f"{write_classification(name, arguments.target)}\n")
         for name, known in KNOWN_TABLES.items() if arguments.data_dir is not None else ():
             if any((arguments.data_dir / place / known.file).is_file() for place in ("", "forecasting")):
                 folder = arguments.target / "data" / "long_forecasting"
-                print(write_forecasting(name, folder, arguments.data_dir))
+                sys.stdout.write(f"{write_forecasting(name, folder, arguments.data_dir)}\n")
     except NearfarError as error:
         sys.stderr.write(f"nearfar: error: {error}\n")
         return error.exit_code

@@ -1,4 +1,4 @@
-"""Representations of time series as a task for the runner: forecasts or classes from them, next to what needs none.
+"""Representations of series as a task for the runner: forecasts or classes from them, and from nothing.
 
 The metric to select by is ``error`` in both: RMSE + MAE, mean over horizons, or one minus accuracy. The classification
 sets have no validation part; theirs is five-fold cross-validation of the classifier on the training series.

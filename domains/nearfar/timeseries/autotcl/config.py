@@ -8,10 +8,9 @@ from typing import Any, Literal, TypeAlias
 from pydantic import Field, model_validator
 
 from nearfar.config import OptimConfig, Settings, merge
-from nearfar.timeseries.autotcl.variants import DEFAULT, VARIANTS
+from nearfar.timeseries.autotcl.variants import DEFAULT, VARIANTS, Variant
 from nearfar.timeseries.config import TimeSeriesConfig
 
-Variant: TypeAlias = Literal["released", "paper", "paper+"]
 Kind: TypeAlias = Literal["learned", "crops", "jitter", "cutout", "random", "none"]
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,7 @@ from nearfar.timeseries.autotcl.views import Pair, fixed_pair, hidden_mask
 from nearfar.timeseries.datasets import ForecastDataset
 from nearfar.timeseries.encoder.build import build_encoder
 from nearfar.timeseries.encoder.pooling import max_pool
+from nearfar.timeseries.encoder.series_encoder import SeriesEncoder
 from nearfar.timeseries.inputs import Channels, Dataset, training_series
 from nearfar.timeseries.sections import Sections
 from nearfar.training import EMA, Method, StepContext, StepOutput, Update
@@ -98,9 +99,9 @@ class AutoTCL(Method):
         )
 
     @property
-    def trained(self) -> nn.Module:
+    def trained(self) -> SeriesEncoder:
         """The encoder to use: the averaged one, if there is one."""
-        return self.encoder if self.averaged is None else self.averaged.module
+        return self.encoder if self.averaged is None else cast("SeriesEncoder", self.averaged.module)
 
     def optimizers(self, config: OptimConfig) -> dict[str, torch.optim.Optimizer]:
         """``main`` over the encoder, ``augmenter`` over the augmenter."""
@@ -118,7 +119,12 @@ class AutoTCL(Method):
         return (Update("augmenter", self.augmenter_step, "augmenter_", follows="augmenter."), encoder)
 
     def augmenter_step(self, batch: Tensor, ctx: StepContext) -> StepOutput:
-        """Keep little, stay close, change slowly."""
+        """Keep little, stay close, change slowly.
+
+        Args:
+            batch: Series, shape ``(B, T, F)``.
+            ctx: Of the step.
+        """
         assert self.augmenter is not None
         a, x = self.config.augmenter, self._typed(batch)
         drawn = self.augmenter(x, _rng(ctx, x, "gate", 0))
@@ -141,7 +147,12 @@ class AutoTCL(Method):
         return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
 
     def step(self, batch: Tensor, ctx: StepContext) -> StepOutput:
-        """Pick the view of a series among the views of all, and segments among segments."""
+        """Pick the view of a series among the views of all, and segments among segments.
+
+        Args:
+            batch: Series, shape ``(B, T, F)``.
+            ctx: Of the step.
+        """
         c, x = self.config.contrast, self._typed(batch)
         with torch.no_grad():
             pair = self.pair(x, ctx)

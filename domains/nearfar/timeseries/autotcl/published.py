@@ -1,4 +1,4 @@
-"""Settings of the published program, per data set (comments of its configuration files); for ``variant=released``.
+"""Settings of the published program per data set, from its configuration files; for ``variant=released``.
 
 Nearly all of its runs make one step an epoch. The published booleans were given as ``type=bool`` options, so that
 ``--hard_mask False`` means true there; the values here are what was meant.

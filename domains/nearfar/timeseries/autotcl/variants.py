@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-DEFAULT = "paper+"
+Variant: TypeAlias = Literal["released", "paper", "paper+"]
+DEFAULT: Variant = "paper+"
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     # Its options for hidden masks, depth and dropout reach nothing: the encoder is always the same.

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from nearfar.config import OptimConfig, Settings, merge
-from nearfar.timeseries.autotcl.config import AugmenterConfig, ContrastConfig, Variant
-from nearfar.timeseries.autotcl.variants import VARIANTS
+from nearfar.timeseries.autotcl.config import AugmenterConfig, ContrastConfig
+from nearfar.timeseries.autotcl.variants import VARIANTS, Variant
 
 HiddenMask = Literal["binomial", "continuous", "mask_last", "all_true", "all_false"]
 
