@@ -12,7 +12,8 @@ from torch import Tensor
 from nearfar.config import override_layer, resolve
 from nearfar.runtime import Runtime
 from nearfar.timeseries import AutoTCL, AutoTCLConfig, ClassificationDataset
-from nearfar.timeseries.autotcl.variants import VARIANTS
+from nearfar.timeseries.autotcl.variants import FORECAST, VARIANTS
+from nearfar.timeseries.datasets import KNOWN_TABLES
 from nearfar.timeseries.sections import Sections
 from nearfar.training import StepContext, Trainer, fit
 
@@ -137,6 +138,10 @@ def test_variants_fill_what_is_not_given() -> None:
     own = AutoTCLConfig(data="x", variant="paper+", contrast={"temperature": 0.7})
     assert own.contrast.symmetric
     assert own.contrast.temperature == 0.7
+    assert AutoTCLConfig(data="x.csv", variant="paper+").encoder.causal
+    assert AutoTCLConfig(data="x.csv", variant="paper").encoder.head == "trend"
+    assert AutoTCLConfig(data="x.csv", encoder={"head": "none"}).encoder.normalize == "trailing"
+    assert set(KNOWN_TABLES) == FORECAST
     for variant in VARIANTS:
         config = AutoTCLConfig(data="x", variant=variant)
         assert AutoTCLConfig.model_validate(copy.deepcopy(config.model_dump())) == config

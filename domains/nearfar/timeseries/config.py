@@ -24,14 +24,14 @@ class EncoderConfig(Settings):
         False, description="Representations see no later step: one pass serves all, and streams."
     )
     head: Head = Field(
-        "trend",
-        description="Forecasting only. trend: 8 causal convolutions (CoST); light: causal means, mixed; none.",
+        "none",
+        description="trend: mean of 8 causal convolutions (CoST); light: causal means, mixed; or none.",
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="Of the representations, in training.")
-    normalize: Literal["none", "series", "trailing", "auto"] = Field(
+    normalize: Literal["none", "series", "trailing"] = Field(
         "none",
         description="Centre and scale every series (series) or every step by those before it (trailing); level and "
-        "scale are appended to the representation. auto: trailing for forecasts, none for classes.",
+        "scale are appended to the representation.",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import Field, model_validator
 
 from nearfar.config import OptimConfig, Settings, merge
-from nearfar.timeseries.autotcl.variants import DEFAULT, VARIANTS, Variant
+from nearfar.timeseries.autotcl.variants import DEFAULT, Variant, variant_settings
 from nearfar.timeseries.config import TimeSeriesConfig
 
 Kind: TypeAlias = Literal["learned", "crops", "jitter", "cutout", "random", "none"]
@@ -103,7 +103,8 @@ class AutoTCLConfig(TimeSeriesConfig):
         # Runs before groups given in part are filled up with their defaults.
         if not isinstance(values, Mapping):
             return values
-        return merge(VARIANTS.get(values.get("variant", DEFAULT), {}), values)
+        data = str(values.get("data", cls.model_fields["data"].default))
+        return merge(variant_settings(str(values.get("variant", DEFAULT)), data), values)
 
     @property
     def learns_views(self) -> bool:

@@ -33,7 +33,6 @@ from nearfar.timeseries.autotcl.mmd import divergence
 from nearfar.timeseries.autotcl.relevance import price
 from nearfar.timeseries.autotcl.triplet import released_triplet_loss, triplet_loss
 from nearfar.timeseries.autotcl.views import Pair, fixed_pair, hidden_mask
-from nearfar.timeseries.datasets import ForecastDataset
 from nearfar.timeseries.encoder.build import build_encoder
 from nearfar.timeseries.encoder.pooling import max_pool
 from nearfar.timeseries.encoder.series_encoder import SeriesEncoder
@@ -64,18 +63,13 @@ class AutoTCL(Method):
         self.config = config
         self.channels = Channels.of(dataset, config)
         with initial_weights(initial_seed(config)):
-            self.encoder = build_encoder(
-                config.encoder,
-                self.channels,
-                forecasts=isinstance(dataset, ForecastDataset),
-                trail=config.window,
-            )
+            self.encoder = build_encoder(config.encoder, self.channels, trail=config.window)
             self.augmenter = (
                 Augmenter(
                     self.channels.count,
                     config.augmenter,
                     num_covariates=self.channels.covariates,
-                    normalize=self.encoder.normalize,
+                    normalize=config.encoder.normalize,
                 )
                 if config.learns_views
                 else None

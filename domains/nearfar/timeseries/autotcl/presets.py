@@ -1,6 +1,6 @@
 """Settings that depend on the data: those published for ``variant=released``, else how long to train.
 
-A known set gets about sixty steps, forecasts forty; on small sets longer training makes representations worse.
+A known set gets about forty steps; on small sets longer training makes representations worse.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from nearfar.timeseries.autotcl.published import published
 
 # Epochs, and how many lie between validations.
 LENGTHS: Mapping[str, tuple[int, int]] = {
-    "gunpoint": (60, 15),
-    "coffee": (60, 15),
-    "basicmotions": (60, 15),
-    "japanesevowels": (8, 2),
-    "pigcvp": (3, 1),
+    "gunpoint": (30, 10),
+    "coffee": (30, 10),
+    "basicmotions": (30, 10),
+    "japanesevowels": (6, 2),
+    "pigcvp": (2, 1),
     "etth1": (40, 20),
     "etth2": (40, 20),
     "ettm1": (10, 5),
@@ -40,7 +40,7 @@ def preset(given: Mapping[str, Any]) -> dict[str, Any]:
 
     Example:
         >>> preset({"data": "JapaneseVowels"})
-        {'epochs': 8, 'selection': {'every': 2}}
+        {'epochs': 6, 'selection': {'every': 2}}
     """
     if given.get("variant") == "released":
         return published(given)

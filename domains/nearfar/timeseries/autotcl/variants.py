@@ -1,12 +1,21 @@
-"""What the variants of AutoTCL differ in; fields not named here are at their defaults, those of ``paper``."""
+"""What the variants of AutoTCL differ in; fields not named here are at their defaults, those of ``paper``.
+
+For forecasts ``paper+`` has an encoder of its own: causal, so that one pass serves all steps of a long series, small,
+with a light head and trailing normalisation. For classes it keeps the paper's encoder and trains it more carefully.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
+
+from nearfar.config import merge
 
 Variant: TypeAlias = Literal["released", "paper", "paper+"]
 DEFAULT: Variant = "paper+"
+# Data that are forecast, besides .csv files.
+FORECAST = frozenset({"etth1", "etth2", "ettm1", "ettm2"})
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     # Its options for hidden masks, depth and dropout reach nothing: the encoder is always the same.
@@ -33,18 +42,49 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     },
     "paper": {"independent": False},
     "paper+": {
-        "calendar": "cycles",
-        "encoder": {
-            "dim": 128,
-            "hidden": 32,
-            "causal": True,
-            "depth": 6,
-            "head": "light",
-            "normalize": "auto",
-        },
         "contrast": {"temperature": 0.2, "symmetric": True},
         "sampling": "anywhere",
         # Faster learning makes representations worse than untrained ones on small sets.
         "optim": {"lr": 1e-4},
     },
 }
+FORECASTING: Mapping[str, Mapping[str, Any]] = {
+    "released": {"encoder": {"head": "trend"}},
+    "paper": {"encoder": {"head": "trend"}},
+    "paper+": {
+        "calendar": "cycles",
+        "encoder": {
+            "dim": 128,
+            "hidden": 32,
+            "depth": 6,
+            "causal": True,
+            "head": "light",
+            "normalize": "trailing",
+        },
+    },
+}
+
+
+def variant_settings(variant: str, data: str) -> dict[str, Any]:
+    """Settings of a variant, nested; empty for one there is not.
+
+    Args:
+        variant: Its name.
+        data: A known set or a file.
+
+    Example:
+        >>> variant_settings("paper", "ETTh1"), variant_settings("paper", "gunpoint")
+        ({'independent': False, 'encoder': {'head': 'trend'}}, {'independent': False})
+    """
+    own = VARIANTS.get(variant, {})
+    return merge(own, FORECASTING.get(variant, {})) if is_forecast(data) else dict(own)
+
+
+def is_forecast(data: str) -> bool:
+    """Whether a data set is one to forecast, by its name.
+
+    Example:
+        >>> [is_forecast(data) for data in ("ETTm2", "mine.csv", "mine.npz", "Coffee")]
+        [True, True, False, False]
+    """
+    return data.lower() in FORECAST or Path(data).suffix.lower() == ".csv"
