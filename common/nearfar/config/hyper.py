@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from nearfar.config.layers import Layer, merge, resolve
 from nearfar.config.settings import Settings, flatten
@@ -71,3 +71,55 @@ class HyperParameters(Generic[ConfigT]):
         """Dotted names of what can be set, and defaults; the same objects every time, as scikit-learn wants it."""
         settings = flatten(self.config({}))
         return {n: v for n, v in settings.items() if n.partition(".")[0] not in self.elsewhere}
+
+
+class Adjustable(Generic[ConfigT]):
+    """What every estimator with settings has, as scikit-learn knows it.
+
+    Args:
+        **hyper: Settings: flat, nested, dotted or with double underscores.
+
+    Attributes:
+        hyper: How they are read; given by the subclass.
+
+    Raises:
+        ConfigError: If a setting is unknown (names the nearest one) or out of bounds.
+    """
+
+    hyper: ClassVar[HyperParameters[Any]]
+
+    def __init__(self, **hyper: Any) -> None:
+        self._hyper: dict[str, Any] = {}
+        self.set_params(**hyper)
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self._hyper.items())
+        return f"{type(self).__name__}({given})"
+
+    @property
+    def config(self) -> ConfigT:
+        """All settings, those not given at their defaults."""
+        settings: ConfigT = self.hyper.config(self._hyper)
+        return settings
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn asks for it
+        """All settings by dotted name.
+
+        Args:
+            deep: Of no effect.
+        """
+        return {**self.hyper.defaults, **self._hyper}
+
+    def set_params(self, **hyper: Any) -> Self:
+        """Change settings; they count from the next ``fit`` on.
+
+        Args:
+            **hyper: As of the class.
+
+        Raises:
+            ConfigError: If a setting is unknown or out of bounds; nothing is changed then.
+        """
+        changed = {**self._hyper, **self.hyper.dotted(hyper)}
+        self.hyper.config(changed)
+        self._hyper = changed
+        return self

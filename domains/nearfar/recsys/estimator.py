@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from nearfar.config import flatten, suggest
+from nearfar.config.hyper import Adjustable
 from nearfar.errors import ConfigError, DataError
 from nearfar.recsys.fitting import Callback, Events, Validation, interactions_of, split_of, train_method
 from nearfar.recsys.growth import append_events, grown_state
@@ -27,7 +28,7 @@ from nearfar.runtime import resolve_device
 from nearfar.training import FitResult
 
 
-class MCLRecommender(Inference):
+class MCLRecommender(Adjustable[MCLRecConfig], Inference):
     """MCLRec (Qin et al., SIGIR 2023), trained on events and asked for recommendations.
 
     ``contrast.weight`` and ``augmenters.weight`` of 0 make it SASRec. Equal settings, data, seed, library versions
@@ -51,17 +52,14 @@ class MCLRecommender(Inference):
         0.01
     """
 
+    hyper = HYPER
+
     def __init__(self, **hyper: Any) -> None:
-        self._hyper: dict[str, Any] = {}
+        super().__init__(**hyper)
         self._method: MCLRec | None = None
         self._trained: Trained | None = None
         self.split_: LeaveOneOut | None = None
         self.fit_result_: FitResult | None = None
-        self.set_params(**hyper)
-
-    def __repr__(self) -> str:
-        given = ", ".join(f"{name}={value!r}" for name, value in self._hyper.items())
-        return f"{type(self).__name__}({given})"
 
     @property
     def trained(self) -> Trained:
@@ -73,33 +71,6 @@ class MCLRecommender(Inference):
         if self._trained is None:
             raise DataError(f"this {type(self).__name__} is not fitted yet; call fit first")
         return self._trained
-
-    @property
-    def config(self) -> MCLRecConfig:
-        """All settings, those not given at their defaults."""
-        return HYPER.config(self._hyper)
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn asks for it
-        """All settings by dotted name.
-
-        Args:
-            deep: Of no effect.
-        """
-        return {**HYPER.defaults, **self._hyper}
-
-    def set_params(self, **hyper: Any) -> MCLRecommender:
-        """Change settings; they count from the next ``fit`` on.
-
-        Args:
-            **hyper: As of the class.
-
-        Raises:
-            ConfigError: If a setting is unknown or out of bounds; nothing is changed then.
-        """
-        changed = {**self._hyper, **HYPER.dotted(hyper)}
-        HYPER.config(changed)
-        self._hyper = changed
-        return self
 
     def fit(
         self,

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nearfar.config.hyper import HyperParameters
+from nearfar.config.hyper import Adjustable, HyperParameters
 from nearfar.errors import ConfigError, DataError
 from nearfar.optional import require
 from nearfar.runtime import Runtime, initial_weights, resolve_device
@@ -52,7 +52,7 @@ HYPER = HyperParameters(
 )
 
 
-class AutoTCLEncoder:
+class AutoTCLEncoder(Adjustable[AutoTCLConfig]):
     """AutoTCL (Zheng et al., ICLR 2024) for series in memory; follows scikit-learn's conventions.
 
     Equal settings, data, seed, library versions and thread count give equal weights on the CPU, bit for bit.
@@ -76,16 +76,13 @@ class AutoTCLEncoder:
         (8, 4)
     """
 
+    hyper = HYPER
+
     def __init__(self, **hyper: Any) -> None:
-        self._hyper: dict[str, Any] = {}
+        super().__init__(**hyper)
         self._encoder: SeriesEncoder | None = None
         self._center = self._scale = torch.zeros(0)
         self.fit_result_: FitResult | None = None
-        self.set_params(**hyper)
-
-    def __repr__(self) -> str:
-        given = ", ".join(f"{name}={value!r}" for name, value in self._hyper.items())
-        return f"{type(self).__name__}({given})"
 
     @property
     def encoder_(self) -> SeriesEncoder:
@@ -114,33 +111,6 @@ class AutoTCLEncoder:
     def n_features_in_(self) -> int:
         """Channels it was fitted on."""
         return self.encoder_.num_channels
-
-    @property
-    def config(self) -> AutoTCLConfig:
-        """All settings, those not given at their defaults."""
-        return HYPER.config(self._hyper)
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn asks for it
-        """All settings by dotted name.
-
-        Args:
-            deep: Of no effect.
-        """
-        return {**HYPER.defaults, **self._hyper}
-
-    def set_params(self, **hyper: Any) -> AutoTCLEncoder:
-        """Change settings; they count from the next ``fit`` on.
-
-        Args:
-            **hyper: As of the class.
-
-        Raises:
-            ConfigError: If a setting is unknown or out of bounds; nothing is changed then.
-        """
-        changed = {**self._hyper, **HYPER.dotted(hyper)}
-        HYPER.config(changed)
-        self._hyper = changed
-        return self
 
     def fit(
         self, X: Series, y: object = None, *, layout: Layout | None = None, verbose: bool = False
