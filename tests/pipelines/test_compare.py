@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from nearfar.pipelines.comparison import Comparison
 from nearfar.pipelines.plots import draw_bars, draw_curves, mean_curve, read_curves
 from nearfar.pipelines.publication import draw, publish
 from nearfar.pipelines.records import open_recorded, read_history, read_records
+from nearfar.pipelines.registry import find
 from nearfar.pipelines.report import (
     difference_sheet,
     heading,
@@ -29,6 +31,7 @@ from nearfar.pipelines.report import (
     print_comparison,
     summary_sheet,
 )
+from nearfar.pipelines.settings import resolve_settings
 from nearfar.pipelines.significance import correct, holm, paired_difference
 from nearfar.tracking import Store, open_store
 
@@ -563,3 +566,12 @@ def test_the_demo_ends_with_a_table_and_the_address(
     monkeypatch.setenv("NEARFAR_TRACKING__ENABLED", "false")
     with pytest.raises(ConfigError, match="the demo compares recorded runs"):
         demo_module.demo(3, 2, (small,))
+
+
+def test_the_demo_has_settings_that_can_be() -> None:
+    demos = importlib.import_module("nearfar.pipelines.demo").DEMOS
+    for one in demos:
+        for job in one.jobs(3):
+            entry = find(job.name)
+            assert entry.domain == one.domain
+            assert resolve_settings(entry, job.overrides, environment={}).data == one.data

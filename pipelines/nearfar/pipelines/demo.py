@@ -42,7 +42,7 @@ class Demo:
         methods: Methods with several seeds each, the one to look at last.
         metrics: Columns of the table, the one that orders the rows first.
         title: Above the table.
-        words: Settings of every run.
+        words: Settings of the methods.
         ending: What is shown after the table, given the last method's runs.
     """
 
@@ -58,10 +58,10 @@ class Demo:
 
     def jobs(self, seeds: int) -> list[Job]:
         """Everything to train for it."""
-        words = (f"data={self.data}", *self.words)
+        data = f"data={self.data}"
         return [
-            *(Job(name, words) for name in self.baselines),
-            *(Job(name, words, seeds=seeds) for name in self.methods),
+            *(Job(name, (data,)) for name in self.baselines),
+            *(Job(name, (data, *self.words), seeds=seeds) for name in self.methods),
         ]
 
 
