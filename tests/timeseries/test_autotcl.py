@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nearfar.config import override_layer, resolve
+from nearfar.errors import ConfigError
 from nearfar.runtime import Runtime
 from nearfar.timeseries import AutoTCL, AutoTCLConfig, ClassificationDataset
 from nearfar.timeseries.autotcl.variants import FORECAST, VARIANTS
@@ -145,6 +146,12 @@ def test_variants_fill_what_is_not_given() -> None:
     for variant in VARIANTS:
         config = AutoTCLConfig(data="x", variant=variant)
         assert AutoTCLConfig.model_validate(copy.deepcopy(config.model_dump())) == config
+
+
+def test_several_processes_are_refused(cpu: Runtime) -> None:
+    second = Runtime(cpu.device, rank=1, world_size=2)
+    with pytest.raises(ConfigError, match="one process"):
+        AutoTCL.batches(settings(), given(noise()), second)
 
 
 def motifs(count: int = 128, steps: int = 128, size: int = 20) -> tuple[Tensor, Tensor]:

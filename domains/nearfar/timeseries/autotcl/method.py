@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from nearfar.config import OptimConfig
+from nearfar.errors import ConfigError
 from nearfar.objectives import contrast
 from nearfar.objectives.statistics import alignment, uniformity
 from nearfar.runtime import Runtime, initial_weights, stream_seed
@@ -81,7 +82,13 @@ class AutoTCL(Method):
 
     @staticmethod
     def batches(config: AutoTCLConfig, dataset: Dataset, runtime: Runtime) -> Sections:
-        """Crops of the training series."""
+        """Crops of the training series.
+
+        Raises:
+            ConfigError: If the run spreads over processes: the divergence and the share of kept steps are of a batch.
+        """
+        if runtime.world_size > 1:
+            raise ConfigError("timeseries.autotcl trains in one process; start it without torchrun")
         series = training_series(dataset, config)
         return Sections(
             series,
