@@ -220,6 +220,16 @@ def test_what_does_not_depend_on_the_seed_is_a_constant(runs: Runs, toy: Compari
     assert found.p_value == approx(stats.ttest_1samp([*SASREC.values()], 0.2).pvalue)
 
 
+def test_several_seeds_of_initial_weights_are_paired_by_seed(runs: Runs) -> None:
+    write, place = Writer(runs.store).run, f"{TOY}-drawn"
+    for seed, value in SASREC.items():
+        write(place, "recsys.sasrec", seed, {NDCG: value, "perf/epochs": 2})
+        write(place, "recsys.popularity", seed, {NDCG: value - 0.01, "perf/epochs": 0})
+    found = one(runs, place, against="recsys.sasrec").cells["recsys.popularity", NDCG].difference
+    assert found is not None
+    assert (found.n, found.mean) == (len(SASREC), approx(-0.01))
+
+
 def test_a_run_told_to_train_nothing_is_no_constant(runs: Runs) -> None:
     (pool,) = read_records(runs.store, [TOY])
     assert {record.method for record in pool.records if record.fixed} == {"recsys.popularity"}

@@ -142,7 +142,12 @@ def _rows(records: Sequence[Record]) -> tuple[list[Row], list[str]]:
         seeds[record.seed] = record
     labels = _labels({key: next(iter(seeds.values())) for key, seeds in groups.items()})
     rows = [
-        Row(labels[key], tuple(seeds[seed] for seed in sorted(seeds)), all(r.fixed for r in seeds.values()))
+        # Several seeds of initial weights differ: such a row is paired by seed like any other.
+        Row(
+            labels[key],
+            tuple(seeds[seed] for seed in sorted(seeds)),
+            len(seeds) == 1 and all(r.fixed for r in seeds.values()),
+        )
         for key, seeds in groups.items()
     ]
     notes = [
