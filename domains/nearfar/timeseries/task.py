@@ -120,7 +120,9 @@ class SeriesTask(Task):
     def test(self, method: Any, folder: Path) -> dict[str, float]:
         """The same on the test part, and what it would be without training, or without an encoder."""
         method.eval()
-        untrained: Any = self.build(self.config).to(next(method.parameters()).device).eval()
+        untrained: Any = method  # of one that is not trained, the same again
+        if method.updates(0):
+            untrained = self.build(self.config).to(next(method.parameters()).device).eval()
         if isinstance(self.dataset, ForecastDataset):
             metrics = self._test_forecasts(method, untrained, folder)
         else:
@@ -136,7 +138,7 @@ class SeriesTask(Task):
             "last_value": self._scores(None, "test", "last"),
             "seasonal_naive": self._scores(None, "test", "seasonal"),
             "lags": self._scores(None, "test", "residual"),
-            "untrained": self._scores(self._phi(untrained.trained), "test"),
+            "untrained": ours if untrained is method else self._scores(self._phi(untrained.trained), "test"),
         }
         told = {"ours": ours, **baselines}
         content = {name: [vars(score) for score in scores] for name, scores in told.items()}
@@ -159,7 +161,8 @@ class SeriesTask(Task):
         metrics = _of_accuracy(self._accuracy(predicted))
         nearest = nearest_neighbor_baseline(data.x_train, data.y_train, data.x_test)
         metrics["baseline_nearest_neighbor_accuracy"] = self._accuracy(nearest)
-        metrics["baseline_untrained_accuracy"] = self._accuracy(self._predicted(untrained.trained))
+        floor = predicted if untrained is method else self._predicted(untrained.trained)
+        metrics["baseline_untrained_accuracy"] = self._accuracy(floor)
         metrics["gain_over_untrained"] = metrics["accuracy"] - metrics["baseline_untrained_accuracy"]
         return metrics
 

@@ -14,28 +14,24 @@ reach 0 and 1; gains cannot reach 0; the divergence is measured where the contra
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import ClassVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nearfar.config import OptimConfig
 from nearfar.errors import ConfigError
-from nearfar.objectives import contrast
 from nearfar.objectives.statistics import alignment, uniformity
 from nearfar.runtime import Runtime, initial_weights, stream_seed
-from nearfar.timeseries.autotcl.augmenter import Augmenter, LearnedView
+from nearfar.timeseries.autotcl.augmenter import Augmenter
 from nearfar.timeseries.autotcl.config import AutoTCLConfig
 from nearfar.timeseries.autotcl.keep_rate import KeepRate
-from nearfar.timeseries.autotcl.local_contrast import local_contrast
-from nearfar.timeseries.autotcl.mmd import divergence
-from nearfar.timeseries.autotcl.relevance import price
-from nearfar.timeseries.autotcl.triplet import released_triplet_loss, triplet_loss
+from nearfar.timeseries.autotcl.objective import augmenter_loss, contrast_loss, kept_share
 from nearfar.timeseries.autotcl.views import Pair, fixed_pair, hidden_mask
 from nearfar.timeseries.encoder.build import build_encoder
 from nearfar.timeseries.encoder.pooling import max_pool
+from nearfar.timeseries.encoder.rolling import evaluating
 from nearfar.timeseries.encoder.series_encoder import SeriesEncoder
 from nearfar.timeseries.inputs import Channels, Dataset, training_series
 from nearfar.timeseries.sections import Sections
@@ -127,24 +123,19 @@ class AutoTCL(Method):
             ctx: Of the step.
         """
         assert self.augmenter is not None
-        a, x = self.config.augmenter, self._typed(batch)
+        x = self._typed(batch)
         drawn = self.augmenter(x, _rng(ctx, x, "gate", 0))
         valid = ~x.isnan().any(2)
         with evaluating(self.encoder):
             with torch.no_grad():
                 original = max_pool(self._states(x), valid)
             view = max_pool(self._states(drawn.apply(x)), valid)
-        distance = divergence(original, view, a.divergence)
-        terms = {"divergence": distance}
-        loss = distance
-        if a.mask:
-            cost = price(drawn.logits, self.augmenter.gate, a.entropy)
-            of = triplet_loss if a.triplet == "paper" else released_triplet_loss
-            smoothness = of(drawn.pi, _rng(ctx, x, "triplet"))
-            loss = loss + self.keep_rate.beta.to(loss.dtype) * cost + a.smoothness * smoothness
-            self._kept = self.augmenter.gate.keep_probability(drawn.logits.detach()).mean()
-            terms |= {"price": cost, "triplet": smoothness, "beta": self.keep_rate.beta, **_told(drawn)}
-        terms["gain"] = drawn.gain.detach().mean()
+        beta = self.keep_rate.beta
+        loss, terms = augmenter_loss(self.augmenter, drawn, original, view, beta, _rng(ctx, x, "triplet"))
+        if self.config.augmenter.mask:
+            self._kept = kept_share(self.augmenter, drawn)
+            terms |= {"beta": beta, "keep": drawn.mask.mean(), "pi": drawn.pi.mean()}
+        terms["gain"] = drawn.gain.mean()
         return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
 
     def step(self, batch: Tensor, ctx: StepContext) -> StepOutput:
@@ -154,21 +145,15 @@ class AutoTCL(Method):
             batch: Series, shape ``(B, T, F)``.
             ctx: Of the step.
         """
-        c, x = self.config.contrast, self._typed(batch)
+        x = self._typed(batch)
         with torch.no_grad():
             pair = self.pair(x, ctx)
         both = torch.cat([pair.anchor, pair.view])
         states = self.encoder(both, self._hidden(both, ctx))
-        anchors, views = max_pool(states, ~both.isnan().any(2)).chunk(2)
-        nce = contrast(
-            anchors, views, temperature=c.temperature, symmetric=c.symmetric, group=ctx.runtime.group
+        valid, rng = ~both.isnan().any(2), _rng(ctx, x, "segments")
+        loss, terms, (anchors, views) = contrast_loss(
+            states, valid, self.config.contrast, rng, ctx.runtime.group
         )
-        loss, terms = nce, {"nce_global": nce}
-        if c.local > 0:
-            z = states.chunk(2)[1 if c.local_on == "view" else 0]
-            z = z if c.local_batch == "all" else z[:1]
-            terms["nce_local"] = local_contrast(z, _rng(ctx, z, "segments"))
-            loss = loss + c.local * terms["nce_local"]
         with torch.no_grad():
             terms |= {"align": alignment(anchors, views), "uniform": uniformity(anchors)}
         return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
@@ -220,25 +205,6 @@ def initial_seed(config: AutoTCLConfig) -> int:
     return config.seed + 2 if config.variant == "released" else stream_seed(config.seed, "init")
 
 
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while.
-
-    Args:
-        module: With submodules all in one mode.
-    """
-    before = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(before)
-
-
 def _rng(ctx: StepContext, like: Tensor, name: str, *counters: int) -> torch.Generator:
     """A stream of this process, on the device of the batch: nothing waits for a copy."""
     return ctx.rng(name, *counters, ctx.runtime.rank, device=like.device)
-
-
-def _told(drawn: LearnedView) -> dict[str, Tensor]:
-    return {"keep": drawn.mask.detach().mean(), "pi": drawn.pi.detach().mean()}

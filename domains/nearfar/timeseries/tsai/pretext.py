@@ -12,15 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nearfar.objectives import contrast
 from nearfar.objectives.statistics import alignment, uniformity
 from nearfar.runtime import generator, initial_weights, stream_seed
 from nearfar.timeseries.autotcl.augmenter import Augmenter
 from nearfar.timeseries.autotcl.keep_rate import KeepRate
-from nearfar.timeseries.autotcl.local_contrast import local_contrast
 from nearfar.timeseries.autotcl.mmd import divergence
-from nearfar.timeseries.autotcl.relevance import price
-from nearfar.timeseries.autotcl.triplet import released_triplet_loss, triplet_loss
+from nearfar.timeseries.autotcl.objective import augmenter_loss, contrast_loss, kept_share
 from nearfar.timeseries.autotcl.views import hidden_mask
 from nearfar.timeseries.encoder.pooling import max_pool
 from nearfar.timeseries.encoder.tsai_encoder import TsaiEncoder
@@ -69,7 +66,7 @@ class Pretext:
     def __init__(self, model: nn.Module, num_channels: int, settings: CallbackSettings) -> None:
         self.settings, self.contrast = settings, settings.contrast
         self.encoder = TsaiEncoder(model, num_channels)
-        self._config = a = settings.augmenter
+        a = settings.augmenter
         device = next(model.parameters()).device
         with initial_weights(stream_seed(settings.seed, "init")):
             self.augmenter = Augmenter(num_channels, a).to(device)
@@ -86,26 +83,19 @@ class Pretext:
         Returns:
             Parts of the loss, scalars.
         """
-        a = self._config
         valid = ~x.isnan().any(2)
         with torch.enable_grad(), held_fixed(self.encoder):
             drawn = self.augmenter(x, self._rng(x, "gate", step, 0))
             with torch.no_grad():
                 original = max_pool(self.encoder(x), valid)
             view = max_pool(self.encoder(drawn.apply(x)), valid)
-            terms = {"divergence": divergence(original, view, a.divergence)}
-            loss = terms["divergence"]
-            if a.mask:
-                smoothness = triplet_loss if a.triplet == "paper" else released_triplet_loss
-                terms["triplet"] = smoothness(drawn.pi, self._rng(x, "triplet", step))
-                terms["price"] = price(drawn.logits, self.augmenter.gate, a.entropy)
-                loss = loss + self.keep_rate.beta * terms["price"] + a.smoothness * terms["triplet"]
+            beta, rng = self.keep_rate.beta, self._rng(x, "triplet", step)
+            loss, terms = augmenter_loss(self.augmenter, drawn, original, view, beta, rng)
             self.optimizer.zero_grad()
             loss.backward()
         self.optimizer.step()
-        if a.mask:
-            kept = self.augmenter.gate.keep_probability(drawn.logits.detach())
-            self.keep_rate.update(kept.mean())
+        if self.augmenter.config.mask:
+            self.keep_rate.update(kept_share(self.augmenter, drawn))
         return {name: term.detach() for name, term in terms.items()}
 
     @torch.no_grad()
@@ -127,8 +117,7 @@ class Pretext:
             seen = seen if hidden is None else seen & hidden
         inputs = torch.where(seen, torch.where(missing, 0, both), 0)
         draws = ("segments" if training else "segments, validation", number)
-        kept = self.augmenter.gate.keep_probability(drawn.logits).mean()
-        return Shown(inputs, valid, kept, draws)
+        return Shown(inputs, valid, kept_share(self.augmenter, drawn), draws)
 
     def loss(self, states: Tensor, shown: Shown) -> tuple[Tensor, dict[str, Tensor]]:
         """Pick the view of a series among the views of all, and segments among segments.
@@ -140,13 +129,8 @@ class Pretext:
         Returns:
             The loss and what is worth knowing beside it (:data:`TERMS`), scalars.
         """
-        c = self.contrast
-        anchors, views = max_pool(states, shown.valid).chunk(2)
-        loss = contrast(anchors, views, temperature=c.temperature, symmetric=c.symmetric)
-        if c.local > 0:
-            z = states.chunk(2)[1 if c.local_on == "view" else 0]
-            z = z if c.local_batch == "all" else z[:1]
-            loss = loss + c.local * local_contrast(z, self._rng(states, *shown.draws))
+        rng = self._rng(states, *shown.draws)
+        loss, _, (anchors, views) = contrast_loss(states, shown.valid, self.contrast, rng)
         with torch.no_grad():
             told = {
                 "keep": shown.keep,
