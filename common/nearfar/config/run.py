@@ -28,6 +28,12 @@ class SelectionConfig(Settings):
 
     metric: str = Field("val/loss", description="Validation metric that picks the best epoch.")
     mode: Literal["max", "min"] = Field("min", description="Whether more of it is better.")
+    tolerance: float = Field(
+        0.0,
+        ge=0,
+        description="How far below the best a later validation may be and still be chosen, the last such: for small "
+        "validation sets, whose differences are noise; 0 chooses the first of the best.",
+    )
     every: int = Field(1, ge=1, description="Epochs between validations.")
     patience: int | None = Field(
         None, ge=1, description="Stop after so many validations without a new best; null never stops early."

@@ -8,13 +8,18 @@ from collections.abc import Mapping, Sequence
 from nearfar.config import SelectionConfig
 from nearfar.errors import ConfigError
 
+ROUNDING = 1e-12
+
 
 def best_step(history: Sequence[Mapping[str, float]], config: SelectionConfig) -> int | None:
     """Step of the best validation, the earliest of equals; ``None`` before the first.
 
+    With a tolerance it is the last validation that is that close to the best. Once passed over, a step is never chosen
+    again: whoever saves what is best at the time always has it.
+
     Args:
         history: Validations in order, each with its ``step``.
-        config: Which metric, and whether more is better.
+        config: Which metric, whether more is better, and the tolerance.
 
     Raises:
         ConfigError: If the chosen metric is not among those measured.
@@ -24,23 +29,28 @@ def best_step(history: Sequence[Mapping[str, float]], config: SelectionConfig) -
         >>> best_step([{"step": 0, "val/ndcg_at_10": 0.1}, {"step": 9, "val/ndcg_at_10": 0.3}], config)
         9
     """
-    best = _best_index(history, config)
-    return None if best is None else int(history[best]["step"])
+    values = _values(history, config)
+    if not values:
+        return None
+    close = [i for i, value in enumerate(values) if value >= max(values) - config.tolerance - ROUNDING]
+    return int(history[close[-1 if config.tolerance > 0 else 0]]["step"])
 
 
 def exhausted(history: Sequence[Mapping[str, float]], config: SelectionConfig) -> bool:
     """Whether ``patience`` validations in a row brought no new best."""
-    best = _best_index(history, config)
-    return config.patience is not None and best is not None and len(history) - 1 - best >= config.patience
+    values = _values(history, config)
+    if config.patience is None or not values:
+        return False
+    return len(values) - 1 - values.index(max(values)) >= config.patience
 
 
-def _best_index(history: Sequence[Mapping[str, float]], config: SelectionConfig) -> int | None:
+def _values(history: Sequence[Mapping[str, float]], config: SelectionConfig) -> list[float]:
+    """More is better; NaN is never the best."""
     if not history:
-        return None
+        return []
     if config.metric not in history[0]:
         known = ", ".join(sorted(name for name in history[0] if name.startswith("val/")))
         raise ConfigError(f"selection.metric: '{config.metric}' is not measured; choose from {known}")
     sign = 1 if config.mode == "max" else -1
     values = [sign * entry[config.metric] for entry in history]
-    values = [-math.inf if math.isnan(value) else value for value in values]  # NaN is never the best
-    return values.index(max(values))
+    return [-math.inf if math.isnan(value) else value for value in values]
