@@ -109,7 +109,7 @@ class GraphDataset:
 
 
 def load_dataset(
-    data: str, data_dir: Path | None = None, *, split_seed: int = 0, normalize: bool = True
+    data: str, data_dir: str | Path | None = None, *, split_seed: int = 0, normalize: bool = True
 ) -> GraphDataset:
     """Find, read and check a data set.
 
@@ -129,7 +129,7 @@ def load_dataset(
         DataError: If nothing is found, or what is found cannot be used.
         MissingDependencyError: If torch_geometric, scikit-learn or RecBole is needed and not installed.
     """
-    name = data.lower()
+    name, data_dir = data.lower(), None if data_dir is None else Path(data_dir)
     if name in KNOWN_GRAPHS:
         read = _planetoid(KNOWN_GRAPHS[name], data_dir)
     elif name in EMBEDDED:

@@ -60,7 +60,7 @@ class Dataset:
 
 def load_dataset(
     data: str,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     *,
     columns: ColumnsConfig | None = None,
     ties: Ties = "row",
@@ -83,7 +83,7 @@ def load_dataset(
         MissingDependencyError: If RecBole is needed for a packaged set, or pyarrow for Parquet, and is not
             installed.
     """
-    path, notes = _find(data, data_dir), tuple[str, ...]()
+    path, notes = _find(data, None if data_dir is None else Path(data_dir)), tuple[str, ...]()
     known = KNOWN_FILES.get(path.name)
     # A known file is counted as it is, before anything repeated is left out.
     interactions = _read(path, columns, ties, "keep" if known else duplicates)
