@@ -1,7 +1,8 @@
 """Does training on learnt views pay? AutoTCL on series to classify and to forecast, next to the untrained encoder.
 
-Arms: the encoder as it is drawn, the paper's formulas, and ours (paper+). Classes come from the published SVM, accuracy
-on the test series; forecasts of ETTh1 from the probe that chooses on validation between lags, representations and both.
+Arms: the encoder as it is drawn, the paper's formulas, ours (paper+), and ours with views nobody learns. Classes come
+from the published SVM, accuracy on the test series; forecasts of ETTh1 from the probe that chooses on validation
+between lags, representations and both.
 
 It goes on where it was stopped; see study.py.
 
@@ -34,6 +35,11 @@ def arms(*words: str) -> dict[str, Arm]:
         "paper": Arm("AutoTCL, paper", "timeseries.autotcl", ("variant=paper", *words)),
         "untrained+": Arm("encoder as drawn (paper+)", "timeseries.untrained", ("variant=paper+", *words)),
         "paper+": Arm("AutoTCL, paper+", "timeseries.autotcl", ("variant=paper+", *words)),
+        "crops": Arm(
+            "paper+, nothing learnt about views",
+            "timeseries.autotcl",
+            ("variant=paper+", "augmenter.kind=crops", *words),
+        ),
     }
 
 
@@ -48,7 +54,12 @@ def study(name: str) -> Study:
             metric="val/error",
             columns=(*SUMMARY, *(f"gain_over_lags_h{h}" for h in (24, 48, 168, 336, 720))),
         )
-    columns = ("accuracy", "baseline_nearest_neighbor_accuracy", "baseline_untrained_accuracy")
+    columns = (
+        "val/accuracy",
+        "accuracy",
+        "baseline_nearest_neighbor_accuracy",
+        "baseline_untrained_accuracy",
+    )
     return Study(
         name=f"series-{name}",
         arms=arms(),

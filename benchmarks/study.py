@@ -53,7 +53,7 @@ class Study:
         arms: Rows of its table, by name.
         common: Settings of every arm.
         metric: What its searches compare, on validation.
-        columns: Test metrics of the table.
+        columns: Metrics of the table, on test where they do not say.
         first_seed: Of the runs that are reported; trials use seed 0.
         digits: Decimals in the table.
         keep: Told arm, seed and outcome of a run that ended, for what it leaves besides metrics.
@@ -98,7 +98,8 @@ class Study:
             runs = list(self.read(name).get("seeds", {}).values())
             if runs:
                 told = summarise(runs)
-                pairs = [(told[f"test/{c}_mean"], told[f"test/{c}_std"]) for c in self.columns]
+                keys = [c if "/" in c else f"test/{c}" for c in self.columns]
+                pairs = [(told[f"{key}_mean"], told[f"{key}_std"]) for key in keys]
                 cells = [f"{mean:.{self.digits}f} ± {std:.{self.digits}f}" for mean, std in pairs]
                 lines.append("| " + " | ".join([arm.title, str(len(runs)), *cells]) + " |")
         return "\n".join(lines)

@@ -1,4 +1,7 @@
-"""Train every method given for twenty steps as one rank of however many there are; print the losses as JSON."""
+"""Train every method given, with settings behind its name, for twenty steps as one rank of however many there are.
+
+Prints the losses as JSON.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +44,9 @@ def main() -> None:
     views = ToyViews(0, runtime, batch_size=7, num_rows=35, dtype=torch.float64)
     answer["toy"] = losses_of(toy, views, ToyConfig(epochs=4, log_every=3), runtime)
     for name in names:
-        entry = methods()[name]
-        words = entry.load("example")(folder / f"{name}-{runtime.rank}")
+        method_name, *more = name.split()
+        entry = methods()[method_name]
+        words = [*entry.load("example")(folder / f"{method_name}-{runtime.rank}"), *more]
         # Dropout draws on each process by itself; everything else is the same on any number of them.
         config = resolve_settings(entry, [*words, *_without_dropout(entry)], environment={})
         task = entry.load("task")(config, entry.load("method"))

@@ -111,6 +111,23 @@ def test_fixed_views_train_without_an_augmenter(kind: str, cpu: Runtime) -> None
     assert any(not torch.equal(a, b) for a, b in zip(before, method.encoder.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("kind", ["learned", "crops", "jitter"])
+def test_every_form_trains_on_crops_and_on_whole_series(kind: str, cpu: Runtime) -> None:
+    x = noise()
+    x[0, 3], x[1, 20:], x[2] = torch.nan, torch.nan, torch.nan
+    for form in ("pooled", "hierarchical"):
+        for crops in ("true", "false"):
+            words = (f"contrast.form={form}", f"augmenter.kind={kind}", f"augmenter.crops={crops}")
+            train, method, source = trainer(settings(*words, "batch_size=6"), x, cpu)
+            before = weights(method.encoder)
+            for step in range(4):
+                train.step(source.batch(step))
+            assert any(
+                not torch.equal(a, b) for a, b in zip(before, method.encoder.parameters(), strict=True)
+            )
+            assert all(p.isfinite().all() for p in method.parameters())
+
+
 def test_missing_steps_leave_gradients_finite(cpu: Runtime) -> None:
     x = noise()
     x[0, 3], x[1, 20:], x[2, :5, 0] = torch.nan, torch.nan, torch.nan
@@ -148,10 +165,10 @@ def test_variants_fill_what_is_not_given() -> None:
         assert AutoTCLConfig.model_validate(copy.deepcopy(config.model_dump())) == config
 
 
-def test_several_processes_are_refused(cpu: Runtime) -> None:
-    second = Runtime(cpu.device, rank=1, world_size=2)
-    with pytest.raises(ConfigError, match="one process"):
-        AutoTCL.batches(settings(), given(noise()), second)
+def test_every_process_needs_a_series(cpu: Runtime) -> None:
+    many = Runtime(cpu.device, rank=0, world_size=13)
+    with pytest.raises(ConfigError, match="batch_size: 13 series at least expected, one a process, got 8"):
+        AutoTCL.batches(settings(), given(noise()), many)
 
 
 def motifs(count: int = 128, steps: int = 128, size: int = 20) -> tuple[Tensor, Tensor]:

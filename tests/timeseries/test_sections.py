@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nearfar.runtime import Runtime
 from nearfar.timeseries.sections import Sections, split_into_sections
 
 
@@ -23,17 +22,17 @@ def test_a_single_short_series_still_has_two_parts() -> None:
     assert split_into_sections(torch.zeros(4, 30, 1), 50).shape == (4, 30, 1)
 
 
-def test_the_published_numbers_of_parts(cpu: Runtime) -> None:
-    source = Sections(torch.zeros(1, 8640, 8), cpu, crop=257)
+def test_the_published_numbers_of_parts() -> None:
+    source = Sections(torch.zeros(1, 8640, 8), crop=257)
     assert (len(source.series), source.batch_size, source.steps_per_epoch) == (33, 32, 1)
-    source = Sections(torch.zeros(1, 8640, 8), cpu, crop=512, batch_size=32)
+    source = Sections(torch.zeros(1, 8640, 8), crop=512, batch_size=32)
     assert (len(source.series), source.batch_size) == (16, 16)
 
 
 @pytest.mark.parametrize("sampling", ["sections", "anywhere"])
-def test_crops_are_pieces_of_the_series(cpu: Runtime, sampling: str) -> None:
+def test_crops_are_pieces_of_the_series(sampling: str) -> None:
     x = torch.arange(1000.0).reshape(1, 1000, 1)
-    source = Sections(x, cpu, crop=64, batch_size=4, sampling=sampling)  # type: ignore[arg-type]
+    source = Sections(x, crop=64, batch_size=4, sampling=sampling)  # type: ignore[arg-type]
     starts = set()
     for step in range(2 * source.steps_per_epoch):
         batch = source.batch(step)
@@ -47,20 +46,10 @@ def test_crops_are_pieces_of_the_series(cpu: Runtime, sampling: str) -> None:
     assert len(starts) > 4
 
 
-def test_padding_is_never_all_there_is(cpu: Runtime) -> None:
+def test_padding_is_never_all_there_is() -> None:
     x = torch.zeros(6, 100, 1)
     for row in range(6):
         x[row, 20 + 10 * row :] = torch.nan
-    source = Sections(x, cpu, crop=16, batch_size=6, sampling="anywhere")
+    source = Sections(x, crop=16, batch_size=6, sampling="anywhere")
     for step in range(20):
         assert not source.batch(step).isnan().any()
-
-
-def test_processes_share_a_batch(cpu: Runtime) -> None:
-    x = torch.randn(1, 900, 2, generator=torch.Generator().manual_seed(0))
-    whole = Sections(x, cpu, crop=50, batch_size=6).batch(3)
-    parts = []
-    for rank in range(2):
-        runtime = Runtime(cpu.device, rank=rank, world_size=2)
-        parts.append(Sections(x, runtime, crop=50, batch_size=6).batch(3))
-    assert torch.equal(torch.cat(parts), whole)

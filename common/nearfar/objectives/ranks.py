@@ -61,6 +61,19 @@ class Ranks:
         rows, keys = zip(*(counts.tolist() for counts in everywhere), strict=True)
         return cls(group, dist.get_rank(group), rows, keys)
 
+    @classmethod
+    def sharing(cls, group: ProcessGroup | None, total: int) -> Ranks:
+        """Equal parts of a batch that every process holds; nothing needs to be told.
+
+        Args:
+            group: The process group, or ``None``.
+            total: Rows of the batch.
+        """
+        if group is None or dist.get_world_size(group) == 1:
+            return cls(None, 0, (total,), (total,))
+        parts = tuple(len(part) for part in torch.arange(total).tensor_split(dist.get_world_size(group)))
+        return cls(group, dist.get_rank(group), parts, parts)
+
     def transposed(self) -> Ranks:
         """The same with rows and keys exchanged."""
         return Ranks(self.group, self.rank, self.keys, self.rows)

@@ -144,7 +144,7 @@ KNOWN_TABLES = {
 
 def load_dataset(
     name: str,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     *,
     features: Literal["S", "M"] = "S",
     target: str | None = None,
@@ -171,6 +171,7 @@ def load_dataset(
     """
     if features not in ("S", "M"):
         raise ConfigError(f"features: S (one channel) or M (all) expected, got {features!r}")
+    data_dir = None if data_dir is None else Path(data_dir)
     known = KNOWN_TABLES.get(name.lower())
     if known is None and not name.lower().endswith(".csv"):
         if target is not None or horizons is not None:

@@ -13,15 +13,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nearfar.runtime import Runtime, generator
+from nearfar.runtime import generator
 
 
 class Sections:
-    """Batches of crops as a function of the step; in host memory.
+    """Batches of crops as a function of the step; in host memory, and whole on every process.
 
     Args:
         series: Shape ``(N, T, F)``, NaN where nothing is known; shorter series end in NaN.
-        runtime: This process's share of every batch.
         batch_size: Series in a batch, lowered to as many as there are.
         crop: Steps of a series in a batch at most.
         seed: Of the draws.
@@ -34,14 +33,13 @@ class Sections:
     def __init__(
         self,
         series: Tensor,
-        runtime: Runtime,
         *,
         batch_size: int = 32,
         crop: int = 256,
         seed: int = 0,
         sampling: Literal["sections", "anywhere"] = "sections",
     ) -> None:
-        self.runtime, self.seed, self.sampling = runtime, seed, sampling
+        self.seed, self.sampling = seed, sampling
         self.series = split_into_sections(series, crop) if sampling == "sections" else series
         self.crop = min(crop, self.series.shape[1])
         pieces = len(self.series)
@@ -58,10 +56,8 @@ class Sections:
     def batch(self, step: int) -> Tensor:
         """Crops of a step, shape ``(B, crop, F)``."""
         rows = self._rows(step)
-        start = self._starts(rows, step)
-        mine = torch.arange(len(rows)).tensor_split(self.runtime.world_size)[self.runtime.rank]
-        place = start[mine][:, None] + torch.arange(self.crop)
-        return self.series[rows[mine][:, None], place]
+        place = self._starts(rows, step)[:, None] + torch.arange(self.crop)
+        return self.series[rows[:, None], place]
 
     def _rows(self, step: int) -> Tensor:
         epoch, part = divmod(step, self.steps_per_epoch)

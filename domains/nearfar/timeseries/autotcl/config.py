@@ -22,6 +22,7 @@ class AugmenterConfig(Settings):
         description="learned (AutoTCL); crops: two overlapping crops (TS2Vec); jitter, cutout, random: of the paper's "
         "ablation; none: the series itself.",
     )
+    crops: bool = Field(False, description="Of views of any kind, contrast two overlapping crops.")
     hidden: int = Field(64, ge=1, le=8192, description="Width of the network's blocks.")
     depth: int = Field(1, ge=0, le=16, description="As of the encoder.")
     dim: int = Field(16, ge=1, le=8192, description="Width of its last block.")
@@ -62,9 +63,16 @@ class AugmenterConfig(Settings):
 class ContrastConfig(Settings):
     """What the encoder learns from."""
 
-    temperature: float = Field(1.0, ge=0.01, le=100, description="Softmax temperature, global loss.")
-    symmetric: bool = Field(False, description="Views pick originals as well.")
-    local: float = Field(0.3, ge=0, le=100, description="Weight of the local loss (alpha).")
+    form: Literal["pooled", "hierarchical"] = Field(
+        "pooled",
+        description="pooled: maxima over time, and segments (paper); hierarchical: every step, at all scales (TS2Vec).",
+    )
+    temperature: float = Field(1.0, ge=0.01, le=100, description="Softmax temperature, of segments always 1.")
+    among_series: float = Field(
+        0.5, ge=0, le=1, description="hierarchical: weight of picking among series; the rest is among steps."
+    )
+    symmetric: bool = Field(False, description="pooled: views pick originals as well.")
+    local: float = Field(0.3, ge=0, le=100, description="pooled: weight of the local loss (alpha).")
     local_on: Literal["view", "anchor"] = Field(
         "view", description="Whose segments; published program: anchor."
     )
@@ -105,6 +113,11 @@ class AutoTCLConfig(TimeSeriesConfig):
             return values
         data = str(values.get("data", cls.model_fields["data"].default))
         return merge(variant_settings(str(values.get("variant", DEFAULT)), data), values)
+
+    @property
+    def crops_views(self) -> bool:
+        """Whether two crops are contrasted."""
+        return self.augmenter.crops or self.augmenter.kind == "crops"
 
     @property
     def learns_views(self) -> bool:

@@ -8,6 +8,9 @@ The augmenter moves at every M-th step, before the encoder. Views differ from th
 the gain g, and by steps hidden behind the encoder's first layer. What is evaluated is the mean of all weights the
 encoder ever had, the initial ones included, as in the published program: short runs stay near the initial weights.
 
+Several processes: each has the whole batch, draws the same numbers and makes all views, which is cheap; through the
+encoder goes its share of them.
+
 Differs from the published program (all of it is ``variant=released``): hidden steps and dropout are applied; masks can
 reach 0 and 1; gains cannot reach 0; the divergence is measured where the contrast is; calendar features stay.
 """
@@ -22,6 +25,7 @@ from torch import Tensor
 
 from nearfar.config import OptimConfig
 from nearfar.errors import ConfigError
+from nearfar.objectives.ranks import Ranks
 from nearfar.objectives.statistics import alignment, uniformity
 from nearfar.runtime import Runtime, initial_weights, stream_seed
 from nearfar.timeseries.autotcl.augmenter import Augmenter
@@ -81,19 +85,20 @@ class AutoTCL(Method):
         """Crops of the training series.
 
         Raises:
-            ConfigError: If the run spreads over processes: the divergence and the share of kept steps are of a batch.
+            ConfigError: If a process would get no series.
         """
-        if runtime.world_size > 1:
-            raise ConfigError("timeseries.autotcl trains in one process; start it without torchrun")
-        series = training_series(dataset, config)
-        return Sections(
-            series,
-            runtime,
+        source = Sections(
+            training_series(dataset, config),
             batch_size=config.batch_size,
             crop=config.crop,
             seed=config.seed,
             sampling=config.sampling,
         )
+        if runtime.world_size > source.batch_size:
+            raise ConfigError(
+                f"batch_size: {runtime.world_size} series at least expected, one a process, got {source.batch_size}"
+            )
+        return source
 
     @property
     def trained(self) -> SeriesEncoder:
@@ -125,11 +130,13 @@ class AutoTCL(Method):
         assert self.augmenter is not None
         x = self._typed(batch)
         drawn = self.augmenter(x, _rng(ctx, x, "gate", 0))
-        valid = ~x.isnan().any(2)
+        ranks = Ranks.sharing(ctx.runtime.group, len(x))
+        own, seen = x[ranks.own_rows], drawn.apply(x)[ranks.own_rows]
+        valid = ~own.isnan().any(2)
         with evaluating(self.encoder):
             with torch.no_grad():
-                original = max_pool(self._states(x), valid)
-            view = max_pool(self._states(drawn.apply(x)), valid)
+                original = ranks.gather_rows(max_pool(self._states(own), valid))
+            view = ranks.gather(max_pool(self._states(seen), valid)[None])[0]
         beta = self.keep_rate.beta
         loss, terms = augmenter_loss(self.augmenter, drawn, original, view, beta, _rng(ctx, x, "triplet"))
         if self.config.augmenter.mask:
@@ -139,7 +146,7 @@ class AutoTCL(Method):
         return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
 
     def step(self, batch: Tensor, ctx: StepContext) -> StepOutput:
-        """Pick the view of a series among the views of all, and segments among segments.
+        """Pick the view of a series among the views of all, and segments among segments; or every step of it.
 
         Args:
             batch: Series, shape ``(B, T, F)``.
@@ -149,10 +156,16 @@ class AutoTCL(Method):
         with torch.no_grad():
             pair = self.pair(x, ctx)
         both = torch.cat([pair.anchor, pair.view])
-        states = self.encoder(both, self._hidden(both, ctx))
-        valid, rng = ~both.isnan().any(2), _rng(ctx, x, "segments")
+        ranks = Ranks.sharing(ctx.runtime.group, len(x))
+        own, hidden = _of_both(both, ranks), self._hidden(both, ctx)
+        states = self.encoder(own, None if hidden is None else _of_both(hidden, ranks))
         loss, terms, (anchors, views) = contrast_loss(
-            states, valid, self.config.contrast, rng, ctx.runtime.group
+            states,
+            ~own.isnan().any(2),
+            self.config.contrast,
+            _rng(ctx, x, "segments"),
+            shift=pair.shift,
+            ranks=ranks,
         )
         with torch.no_grad():
             terms |= {"align": alignment(anchors, views), "uniform": uniformity(anchors)}
@@ -174,10 +187,12 @@ class AutoTCL(Method):
             ctx: Of the step.
         """
         if self.augmenter is not None:
-            return Pair(x, self.augmenter(x, _rng(ctx, x, "gate", 1)).apply(x))
-        kind = self.config.augmenter.kind
-        kind = "none" if kind == "learned" else kind
-        return fixed_pair(x, kind, _rng(ctx, x, "augment"), num_covariates=self.channels.covariates)
+            pair = Pair(x, self.augmenter(x, _rng(ctx, x, "gate", 1)).apply(x))
+        else:
+            kind = self.config.augmenter.kind
+            kind = "none" if kind == "learned" else kind
+            pair = fixed_pair(x, kind, _rng(ctx, x, "augment"), num_covariates=self.channels.covariates)
+        return pair.cropped(ctx.rng("crops")) if self.config.crops_views else pair
 
     def _hidden(self, both: Tensor, ctx: StepContext) -> Tensor | None:
         c = self.config.contrast
@@ -205,6 +220,11 @@ def initial_seed(config: AutoTCLConfig) -> int:
     return config.seed + 2 if config.variant == "released" else stream_seed(config.seed, "init")
 
 
+def _of_both(both: Tensor, ranks: Ranks) -> Tensor:
+    """This process's rows of series and views, one behind the other."""
+    return torch.cat([half[ranks.own_rows] for half in both.chunk(2)])
+
+
 def _rng(ctx: StepContext, like: Tensor, name: str, *counters: int) -> torch.Generator:
-    """A stream of this process, on the device of the batch: nothing waits for a copy."""
-    return ctx.rng(name, *counters, ctx.runtime.rank, device=like.device)
+    """A stream that is the same on all processes, on the device of the batch: nothing waits for a copy."""
+    return ctx.rng(name, *counters, 0, device=like.device)  # without the 0 recorded runs would be other ones

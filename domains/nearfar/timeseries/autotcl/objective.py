@@ -7,22 +7,19 @@ r"""What the two sides of AutoTCL descend, whoever holds the encoder: the suite'
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from nearfar.objectives import contrast
+from nearfar.objectives.ranks import Ranks
 from nearfar.timeseries.autotcl.augmenter import Augmenter, LearnedView
 from nearfar.timeseries.autotcl.config import ContrastConfig
+from nearfar.timeseries.autotcl.hierarchical_contrast import hierarchical_contrast
 from nearfar.timeseries.autotcl.local_contrast import local_contrast
 from nearfar.timeseries.autotcl.mmd import divergence
 from nearfar.timeseries.autotcl.relevance import price
 from nearfar.timeseries.autotcl.triplet import released_triplet_loss, triplet_loss
 from nearfar.timeseries.encoder.pooling import max_pool
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
 
 
 def augmenter_loss(
@@ -72,27 +69,59 @@ def contrast_loss(
     valid: Tensor,
     config: ContrastConfig,
     generator: torch.Generator,
-    group: ProcessGroup | None = None,
+    *,
+    shift: int = 0,
+    ranks: Ranks | None = None,
 ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, Tensor]]:
-    """Pick the view of a series among the views of all, and segments among segments.
+    """Pick the view of a series among the views of all, and segments among segments; or every step of it.
 
     Args:
-        states: Of the series and then of their views, shape ``(2B, T, D)``.
+        states: Of this process's series and then of their views, shape ``(2B, T, D)``.
         valid: Steps that are not missing, bool, shape ``(2B, T)``.
-        config: Temperature, weights, and what segments are of.
-        generator: Source of where segments begin.
-        group: As of :func:`nearfar.objectives.contrast`.
+        config: Form, temperature, weights, and what segments are of.
+        generator: Source of where segments begin, the same on all processes.
+        shift: Step t of a view is step t + shift of its series.
+        ranks: Who has which series of the batch; ``None`` for all of them here.
 
     Returns:
-        The loss; its parts, scalars: ``nce_global``, and with a local loss ``nce_local``; pooled series and views,
-        shape ``(B, D)`` each.
+        The loss of the whole batch; its parts, scalars: ``nce_global``, and with a local loss ``nce_local``, or
+        ``nce_steps``; pooled series and views of all processes, shape ``(B, D)`` each.
     """
+    ranks = Ranks.sharing(None, len(states) // 2) if ranks is None else ranks
     anchors, views = max_pool(states, valid).chunk(2)
-    loss = contrast(anchors, views, temperature=config.temperature, symmetric=config.symmetric, group=group)
-    terms = {"nce_global": loss}
-    if config.local > 0:
-        z = states.chunk(2)[1 if config.local_on == "view" else 0]
-        z = z if config.local_batch == "all" else z[:1]
-        terms["nce_local"] = local_contrast(z, generator)
-        loss = loss + config.local * terms["nce_local"]
-    return loss, terms, (anchors, views)
+    if config.form == "hierarchical":
+        loss = _of_steps(states, valid, config, shift, ranks)
+        terms = {"nce_steps": loss}
+    else:
+        loss = contrast(
+            anchors,
+            views,
+            temperature=config.temperature,
+            symmetric=config.symmetric,
+            group=ranks.group,
+        )
+        terms = {"nce_global": loss}
+        if config.local > 0:
+            terms["nce_local"] = _of_segments(states, config, generator, ranks)
+            loss = loss + config.local * terms["nce_local"]
+    return loss, terms, (ranks.gather_rows(anchors), ranks.gather_rows(views))
+
+
+def _of_steps(states: Tensor, valid: Tensor, config: ContrastConfig, shift: int, ranks: Ranks) -> Tensor:
+    common = states.shape[1] - shift
+    (first, second), (seen, shown) = states.chunk(2), valid.chunk(2)
+    first, second = (
+        ranks.gather(z.flatten(1)[None])[0].unflatten(1, z.shape[1:])
+        for z in (first[:, shift:], second[:, :common])
+    )
+    both = ranks.gather_rows((seen[:, shift:] & shown[:, :common]).to(torch.uint8)).bool()
+    return hierarchical_contrast(
+        first, second, both, temperature=config.temperature, among_series=config.among_series
+    )
+
+
+def _of_segments(states: Tensor, config: ContrastConfig, generator: torch.Generator, ranks: Ranks) -> Tensor:
+    z = states.chunk(2)[1 if config.local_on == "view" else 0]
+    if config.local_batch == "first":
+        return ranks.loss(local_contrast(z[:1], generator) * (ranks.rank == 0))
+    return ranks.loss(local_contrast(z, generator) * (len(z) / sum(ranks.rows)))

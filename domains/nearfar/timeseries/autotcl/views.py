@@ -15,7 +15,6 @@ from nearfar.augment.series import (
     HiddenLast,
     Jitter,
     OneOf,
-    OverlappingCrops,
     SeriesOp,
     ViewParams,
 )
@@ -23,6 +22,7 @@ from nearfar.timeseries.autotcl.config import Kind
 
 # Strengths of the paper's ablation (section 4.3), drawn anew for every series.
 JITTER, CUTOUT = (0.3, 1.0), (0.3, 0.8)
+SMALLEST_OVERLAP = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,34 +32,56 @@ class Pair:
     Attributes:
         anchor: Shape ``(B, T, F)``; NaN is missing.
         view: Same shape.
+        shift: Steps by which the view begins later: step t of it is step t + shift of the anchor.
     """
 
     anchor: Tensor
     view: Tensor
+    shift: int = 0
+
+    def cropped(self, generator: torch.Generator) -> Pair:
+        """Two crops that have some steps in common, 8 at least, at one place in all series (TS2Vec, section 3.2).
+
+        Differs from TS2Vec: both are of one length, so that one pass through the encoder serves both.
+
+        Args:
+            generator: Source of the place; on the CPU, where the size of a tensor has to be known.
+
+        Example:
+            >>> x = torch.arange(40.0).reshape(1, 40, 1)
+            >>> pair = Pair(x, x).cropped(torch.Generator().manual_seed(0))
+            >>> torch.equal(pair.anchor[:, pair.shift :], pair.view[:, : pair.view.shape[1] - pair.shift])
+            True
+        """
+        steps = self.anchor.shape[1]
+
+        def below(count: int) -> int:
+            return int(torch.randint(count, (1,), generator=generator))
+
+        least = min(SMALLEST_OVERLAP, steps)
+        overlap = least + below(steps - least + 1)
+        shift = below((steps - overlap) // 2 + 1)
+        begin = below(steps - overlap - 2 * shift + 1)
+        size = overlap + shift
+        return Pair(
+            self.anchor[:, begin : begin + size], self.view[:, begin + shift : begin + shift + size], shift
+        )
 
 
 def fixed_pair(x: Tensor, kind: Kind, generator: torch.Generator, *, num_covariates: int = 0) -> Pair:
     """Two views of a kind nobody trains.
 
     Args:
-        x: Shape ``(B, T, F)``; NaN is missing, at the beginning and end of a series only for ``crops``.
-        kind: ``none``, ``jitter``, ``cutout``, ``random`` or ``crops``.
+        x: Shape ``(B, T, F)``; NaN is missing.
+        kind: ``none``, ``jitter``, ``cutout`` or ``random``; ``crops``, which are cut from the pair, is ``none`` here.
         generator: Source of the draws.
-        num_covariates: Channels, the first ones, that only crops change.
+        num_covariates: Channels, the first ones, that stay.
 
     Raises:
         ValueError: If the kind is another one.
     """
-    if kind == "none":
+    if kind in ("none", "crops"):
         return Pair(x, x)
-    if kind == "crops":
-        valid = ~x.isnan().any(2)
-        crops = OverlappingCrops()(x, generator, valid=valid)
-        seen = [
-            view.apply(x).masked_fill(~inside[..., None], torch.nan)
-            for view, inside in ((crops.first, crops.first_valid), (crops.second, crops.second_valid))
-        ]
-        return Pair(*seen)
     signal = x[..., num_covariates:]
     view = _operation(x, kind, generator)(signal, generator).apply(signal)
     return Pair(x, torch.cat([x[..., :num_covariates], view], 2))
