@@ -54,14 +54,11 @@ class Pair:
             True
         """
         steps = self.anchor.shape[1]
-
-        def below(count: int) -> int:
-            return int(torch.randint(count, (1,), generator=generator))
-
         least = min(SMALLEST_OVERLAP, steps)
-        overlap = least + below(steps - least + 1)
-        shift = below((steps - overlap) // 2 + 1)
-        begin = below(steps - overlap - 2 * shift + 1)
+        draws = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+        overlap = least + int(draws[0] * (steps - least + 1))
+        shift = int(draws[1] * ((steps - overlap) // 2 + 1))
+        begin = int(draws[2] * (steps - overlap - 2 * shift + 1))
         size = overlap + shift
         return Pair(
             self.anchor[:, begin : begin + size], self.view[:, begin + shift : begin + shift + size], shift
