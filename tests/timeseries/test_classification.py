@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -302,3 +303,13 @@ def test_japanese_vowels(shared_data: Path) -> None:
     found = nearest_neighbor_baseline(data.x_train, data.y_train, data.x_test)
     assert found.tolist() == expected.tolist()
     assert float((found == data.y_test).double().mean()) == pytest.approx(0.941, abs=1e-3)
+
+
+@with_sklearn
+def test_many_classes_are_nothing_to_warn_of() -> None:
+    z = torch.arange(60.0)[:, None]
+    y = torch.arange(60) // 2  # two of each, as in PigCVP
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert svm_probe(z, y, z).shape == (60,)
+        assert 0 <= cross_validated_accuracy(z, y, "svm", seed=0) <= 1
