@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nearfar.runtime import initial_weights
 from nearfar.timeseries import SeriesEncoder
+from nearfar.timeseries.autotcl.hierarchical_contrast import hierarchical_contrast
 from nearfar.timeseries.autotcl.mmd import divergence
 from nearfar.timeseries.encoder.pooling import max_pool
 
@@ -40,3 +41,16 @@ def test_a_gpu_agrees_with_float64_on_the_cpu(head: str) -> None:
     assert len(to_there) == len(to_here) > 0
     for a, b in zip(to_there, to_here, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-4)
+
+
+def test_the_contrast_of_every_step_agrees_as_well() -> None:
+    first, second = torch.randn(2, 6, 50, 16, generator=torch.Generator().manual_seed(0)).double()
+    valid = torch.rand(6, 50, generator=torch.Generator().manual_seed(1)) > 0.2
+    found = []
+    for device, dtype in (("cpu", torch.float64), ("cuda", torch.float32)):
+        z = first.to(device, dtype).requires_grad_()
+        loss = hierarchical_contrast(z, second.to(device, dtype), valid.to(device))
+        loss.backward()
+        assert z.grad is not None
+        found.append((loss.detach().double().cpu(), z.grad.double().cpu()))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)
