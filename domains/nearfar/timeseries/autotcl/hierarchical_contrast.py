@@ -1,4 +1,4 @@
-r"""Every step of a series against its other steps and other series, at all scales (TS2Vec, Yue et al., AAAI 2022).
+r"""Every step against others of its series and other series, at all scales (TS2Vec, Yue et al., AAAI 2022).
 
 Two views show the same steps. A step of one view has to pick itself in the other view among the other steps of
 its series, and among the same step of the other series; then neighbouring steps are pooled in pairs, and again, until
