@@ -24,6 +24,8 @@ def test_the_first_of_the_best_without_a_tolerance() -> None:
     assert best_step([], config()) is None
     assert best_step(history(0.3, 0.1, 0.1, 0.2), config()) == 10
     assert best_step(history(math.nan, 0.5, math.nan), config()) == 10
+    # However small the gain: a step that was passed over may be gone.
+    assert best_step(history(0.5, 0.5 - 6e-13, 0.5 - 12e-13), config()) == 20
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,11 @@ def best_step(history: Sequence[Mapping[str, float]], config: SelectionConfig) -
     values = _values(history, config)
     if not values:
         return None
-    close = [i for i, value in enumerate(values) if value >= max(values) - config.tolerance - ROUNDING]
-    return int(history[close[-1 if config.tolerance > 0 else 0]]["step"])
+    best = max(values)
+    if config.tolerance == 0:
+        return int(history[values.index(best)]["step"])
+    close = [i for i, value in enumerate(values) if value >= best - config.tolerance - ROUNDING]
+    return int(history[close[-1]]["step"])
 
 
 def exhausted(history: Sequence[Mapping[str, float]], config: SelectionConfig) -> bool:
