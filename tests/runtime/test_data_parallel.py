@@ -30,7 +30,7 @@ def trajectories(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dic
 
 @pytest.mark.row("R05")
 def test_two_processes_equal_one(trajectories: dict[int, list[dict[str, list[float]]]]) -> None:
-    """R05: float64 with uneven shares, a queue and a momentum encoder; and every method that spreads, in float32."""
+    """R05: float64 with uneven shares, a queue and a momentum encoder; and every registered method in float32."""
     (one,), two = trajectories[1], trajectories[2]
     assert two[0] == two[1], "all processes log the loss of the whole batch"
     assert set(one) == {

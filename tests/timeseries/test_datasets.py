@@ -26,6 +26,7 @@ from nearfar.timeseries.datasets import (
     load_dataset,
     season,
 )
+from nearfar.timeseries.example import bumps_untrained
 from nearfar.timeseries.forecasting.split import ForecastSplit
 from nearfar.timeseries.labelled_series import read_collection
 from nearfar.timeseries.layouts import write_classification, write_forecasting
@@ -610,3 +611,19 @@ def test_tsai_reads_them(shared_data: Path, tmp_path: Path, monkeypatch: pytest.
     write_forecasting("etth1", tmp_path, shared_data)
     frame = external.get_long_term_forecasting_data("ETTh1", target_dir=str(tmp_path), return_df=True)
     assert frame.shape == (17_420, 8)
+
+
+def test_a_folder_may_be_given_as_text(tmp_path: Path) -> None:
+    bumps_untrained(tmp_path)
+    (tmp_path / "table.csv").write_text(
+        "date,a\n" + "".join(f"2020-01-01 {h:02d}:00:00,{h}\n" for h in range(24))
+    )
+    found = load_dataset("bumps.npz", str(tmp_path))
+    assert found.digest() == load_dataset("bumps.npz", tmp_path).digest()
+    with pytest.raises(DataError, match=r"missing\.csv does not exist"):
+        load_dataset("missing.csv", str(tmp_path))
+    options: dict[str, Any] = {"horizons": (1,), "window": 2}
+    assert (
+        load_dataset("table.csv", str(tmp_path), **options).digest()
+        == load_dataset("table.csv", tmp_path, **options).digest()
+    )

@@ -42,7 +42,9 @@ class Pair:
     def cropped(self, generator: torch.Generator) -> Pair:
         """Two crops that have some steps in common, 8 at least, at one place in all series (TS2Vec, section 3.2).
 
-        Differs from TS2Vec: both are of one length, so that one pass through the encoder serves both.
+        Differs from TS2Vec: both are of one length, so that one pass through the encoder serves both. Differs from
+        :class:`~nearfar.augment.series.OverlappingCrops`: one place for all series, so that crops are really shorter,
+        and cost less, instead of padded.
 
         Args:
             generator: Source of the place; on the CPU, where the size of a tensor has to be known.
