@@ -61,6 +61,13 @@ class Approximates(SASRec):
         return StepOutput(output.loss.detach() + 0.5 * (output.loss - output.loss.detach()), output.terms)
 
 
+class Rounds(SASRec):
+    def step(self, batch: Any, ctx: StepContext) -> StepOutput:
+        output = super().step(batch, ctx)
+        # As a sum that grows past eight bits does.
+        return StepOutput(output.loss * (0.9 if torch.is_autocast_enabled("cpu") else 1.0), output.terms)
+
+
 class Ignores(SASRec):
     def step(self, batch: Any, ctx: StepContext) -> StepOutput:
         output = super().step(batch, ctx)
@@ -77,6 +84,7 @@ class Ignores(SASRec):
         (Draws, "equal_seeds_equal_losses"),
         (Climbs, "training_reduces_the_loss"),
         (Approximates, "gradients_are_those_of_the_loss"),
+        (Rounds, "half_precision_loses_little"),
         (Ignores, "chunks_change_nothing"),
     ],
 )

@@ -195,6 +195,15 @@ def every_parameter_learns(subject: Subject) -> None:
     assert not missing, f"no gradient for {sorted(missing)}"
 
 
+def half_precision_loses_little(subject: Subject) -> None:
+    """Under autocast to bfloat16 the first loss is that of single precision to three per cent."""
+    (exact,), (rough,) = (
+        subject.losses(1, f"precision={precision}", *subject.without_dropout)
+        for precision in ("float32", "bf16")
+    )
+    assert abs(rough - exact) <= 0.03 * abs(exact), f"loss {exact} in float32, {rough} in bf16"
+
+
 def gradients_are_those_of_the_loss(subject: Subject) -> None:
     """In float64, central differences along random directions agree with the gradient.
 
@@ -250,6 +259,7 @@ TRAINED: tuple[Check, ...] = (
     training_reduces_the_loss,
     no_step_waits_for_the_device,
     every_parameter_learns,
+    half_precision_loses_little,
     gradients_are_those_of_the_loss,
 )
 

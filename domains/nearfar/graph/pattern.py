@@ -174,14 +174,14 @@ def spmm(pattern: Pattern, values: Tensor, x: Tensor) -> Tensor:
         x: Shape ``(m, d)``.
 
     Returns:
-        Shape ``(n, d)``.
+        Shape ``(n, d)``; in float32 at least, as PyTorch has no sparse product in half precision everywhere.
 
     Example:
         >>> pattern, _ = Pattern.of(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), 2, 2)
         >>> spmm(pattern, torch.tensor([1.0, 2.0, 3.0]), torch.tensor([[1.0], [10.0]])).tolist()
         [[21.0], [30.0]]
     """
-    result: Tensor = _SpMM.apply(pattern, values, x)  # type: ignore[no-untyped-call]
+    result: Tensor = _SpMM.apply(pattern, *_at_least_float32(values, x))  # type: ignore[no-untyped-call]
     return result
 
 
@@ -194,9 +194,9 @@ def sddmm(pattern: Pattern, a: Tensor, b: Tensor) -> Tensor:
         b: Shape ``(m, d)``.
 
     Returns:
-        ``a[i] @ b[j]`` for every entry (i, j), shape ``(E,)``.
+        ``a[i] @ b[j]`` for every entry (i, j), shape ``(E,)``; in float32 at least.
     """
-    result: Tensor = _SDDMM.apply(pattern, a, b)  # type: ignore[no-untyped-call]
+    result: Tensor = _SDDMM.apply(pattern, *_at_least_float32(a, b))  # type: ignore[no-untyped-call]
     return result
 
 
@@ -224,7 +224,16 @@ def product(pattern: Pattern, values: Tensor, x: Tensor) -> Tensor:
     _say_nothing_of_beta()
     shape = (pattern.num_rows, pattern.num_cols)
     matrix = torch.sparse_csr_tensor(pattern.rowptr, pattern.col, values, shape, check_invariants=False)
-    return matrix @ x
+    with torch.autocast(x.device.type, enabled=False):
+        return matrix @ x
+
+
+def _at_least_float32(*values: Tensor) -> tuple[Tensor, ...]:
+    """The same in the widest of their types and float32."""
+    dtype = torch.float32
+    for value in values:
+        dtype = torch.promote_types(dtype, value.dtype)
+    return tuple(value.to(dtype) for value in values)
 
 
 @cache

@@ -128,8 +128,16 @@ class Surroundings:
             transpose: As of :func:`compactness_bound`.
 
         Returns:
-            Shape ``(k,)``.
+            Shape ``(k,)``, in the precision of the weights: autocast does not reach in here, as a bound rounded to
+            eight bits is none.
         """
+        dtype = encoder.weights[0].dtype
+        with torch.autocast(y.device.type, enabled=False):
+            return self._bound(encoder, y.to(dtype), w.to(dtype), values, transpose)
+
+    def _bound(
+        self, encoder: TwoLayers, y: Tensor, w: Tensor, values: Tensor | View | None, transpose: bool
+    ) -> Tensor:
         if self.among is not None:
             return self._surrogate(encoder, y, w, values, transpose)
         assert self.hops is not None

@@ -108,7 +108,7 @@ class POT(GraphContrast):
         """
         bounded = batch.extra
         assert isinstance(bounded, Bounded)
-        dtype = encoded.y[0].dtype
+        dtype = encoded.layers.weights[0].dtype
         surroundings = bounded.surroundings or self.whole
         scores = []
         for view in (0, 1):
