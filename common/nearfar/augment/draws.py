@@ -1,6 +1,7 @@
 """Random tensors for augmentations: drawn in float32 where the generator lives, then moved to the input.
 
-So one seed gives the same view on every device and in either precision.
+So one seed gives the same view in either precision, and with a generator of the CPU on every device. Nobody waits for
+the move: what the device has to do before it goes on.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from nearfar.runtime import to_device
 
 
 def uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
@@ -84,4 +87,5 @@ def integers(high: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _moved(draw: Tensor, like: Tensor) -> Tensor:
-    return draw.to(like.device, like.dtype if like.is_floating_point() else draw.dtype)
+    moved: Tensor = to_device(draw, like.device)
+    return moved.to(like.dtype) if like.is_floating_point() else moved

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nearfar.objectives import contrast
 from nearfar.objectives.denominator import Mask
+from nearfar.runtime import to_device
 
 SEGMENTS = 16
 
@@ -35,7 +36,7 @@ def local_contrast(z: Tensor, generator: torch.Generator, *, temperature: float 
         return z.sum() * 0
     device = generator.device
     start = torch.randint(steps - SEGMENTS * size + 1, (1,), generator=generator, device=device)
-    place = (start + torch.arange(SEGMENTS * size, device=device)).to(z.device)
+    place = to_device(start + torch.arange(SEGMENTS * size, device=device), z.device)
     part = F.normalize(z.index_select(1, place), dim=-1)
     segments = part.reshape(rows, SEGMENTS, size, width).amax(2)
     positives, negatives = (matrix.to(z.device) for matrix in neighbours())

@@ -14,6 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nearfar.runtime import to_device
+
 FAR = 4
 
 
@@ -63,7 +65,9 @@ def released_triplet_loss(pi: Tensor, generator: torch.Generator) -> Tensor:
     if steps < 5:
         return pi.sum() * 0
     a, n = (
-        torch.randint(1, steps - 2, (rows,), generator=generator, device=generator.device).to(pi.device)
+        to_device(
+            torch.randint(1, steps - 2, (rows,), generator=generator, device=generator.device), pi.device
+        )
         for _ in range(2)
     )
     here = pi.index_select(1, a)
@@ -74,5 +78,5 @@ def released_triplet_loss(pi: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _at(pi: Tensor, place: Tensor) -> Tensor:
-    index = place.to(pi.device)[:, None, None].expand(-1, 1, pi.shape[2])
+    index = to_device(place, pi.device)[:, None, None].expand(-1, 1, pi.shape[2])
     return pi.gather(1, index)[:, 0]

@@ -85,11 +85,11 @@ class Pretext:
         """
         valid = ~x.isnan().any(2)
         with torch.enable_grad(), held_fixed(self.encoder):
-            drawn = self.augmenter(x, self._rng(x, "gate", step, 0))
+            drawn = self.augmenter(x, self._rng("gate", step, 0))
             with torch.no_grad():
                 original = max_pool(self.encoder(x), valid)
             view = max_pool(self.encoder(drawn.apply(x)), valid)
-            beta, rng = self.keep_rate.beta, self._rng(x, "triplet", step)
+            beta, rng = self.keep_rate.beta, self._rng("triplet", step)
             loss, terms = augmenter_loss(self.augmenter, drawn, original, view, beta, rng)
             self.optimizer.zero_grad()
             loss.backward()
@@ -107,13 +107,13 @@ class Pretext:
             number: Of the batch.
             training: Whether masks are drawn.
         """
-        drawn = self.augmenter(x, self._rng(x, "gate", number, 1) if training else None)
+        drawn = self.augmenter(x, self._rng("gate", number, 1) if training else None)
         both = torch.cat([x, drawn.apply(x)])
         missing = both.isnan()
         valid = ~missing.any(2)
         seen = valid[..., None]
         if training:
-            hidden = hidden_mask(both, self.contrast.hidden_mask, self._rng(x, "hidden", number))
+            hidden = hidden_mask(both, self.contrast.hidden_mask, self._rng("hidden", number))
             seen = seen if hidden is None else seen & hidden
         inputs = torch.where(seen, torch.where(missing, 0, both), 0)
         draws = ("segments" if training else "segments, validation", number)
@@ -129,7 +129,7 @@ class Pretext:
         Returns:
             The loss and what is worth knowing beside it (:data:`TERMS`), scalars.
         """
-        rng = self._rng(states, *shown.draws)
+        rng = self._rng(*shown.draws)
         loss, _, (anchors, views) = contrast_loss(states, shown.valid, self.contrast, rng)
         with torch.no_grad():
             told = {
@@ -141,6 +141,6 @@ class Pretext:
             }
         return loss, told
 
-    def _rng(self, like: Tensor, name: str, *counters: int) -> torch.Generator:
-        """A stream on the device of the batch: nothing waits for a copy."""
-        return generator(self.settings.seed, name, *counters, device=like.device)
+    def _rng(self, name: str, *counters: int) -> torch.Generator:
+        """A stream of the CPU: the same draws on every device."""
+        return generator(self.settings.seed, name, *counters)
