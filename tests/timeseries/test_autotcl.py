@@ -87,15 +87,20 @@ def test_the_augmenter_moves_at_every_mth_step(every: int, warmup: int, steps: i
         assert sum(moves) == math.ceil(steps / every)
 
 
-def test_what_is_evaluated_is_the_mean_of_all_weights(cpu: Runtime) -> None:
-    train, method, source = trainer(settings(), noise(), cpu)
+@pytest.mark.parametrize("power", [0, 1, 2.5])
+def test_what_is_evaluated_is_the_mean_of_all_weights(power: float, cpu: Runtime) -> None:
+    train, method, source = trainer(settings("average=true", f"average_power={power}"), noise(), cpu)
     seen = [weights(method.encoder)]
     for step in range(5):
         train.step(source.batch(step))
         seen.append(weights(method.encoder))
     assert method.averaged is not None
     for place, found in enumerate(method.averaged.module.parameters()):
-        expected = torch.stack([w[place] for w in seen]).double().mean(0)
+        # About s to the power, and 1 for all when it is 0.
+        share = torch.tensor([math.gamma(s + 1 + power) / math.gamma(s + 1) for s in range(6)]).double()
+        expected = torch.einsum(
+            "s,s...->...", share / share.sum(), torch.stack([w[place] for w in seen]).double()
+        )
         assert torch.allclose(found.double(), expected, atol=1e-6)
     assert method.trained is method.averaged.module
     assert AutoTCL(settings("average=false"), given(noise())).trained is not None

@@ -101,6 +101,12 @@ class AutoTCLConfig(TimeSeriesConfig):
     average: bool = Field(
         True, description="Evaluate the mean of all weights there were, as published; else the last."
     )
+    average_power: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="average: weights after s steps count as s to this power; 0 (published): all alike.",
+    )
     augmenter: AugmenterConfig = AugmenterConfig()
     contrast: ContrastConfig = ContrastConfig()
     optim: OptimConfig = OptimConfig(name="adamw", lr=1e-3, weight_decay=0.01)

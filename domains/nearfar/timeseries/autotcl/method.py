@@ -6,7 +6,8 @@ r"""AutoTCL as a method: an encoder, an augmenter, and who moves when.
 
 The augmenter moves at every M-th step, before the encoder. Views differ from the series three times: by the mask h, by
 the gain g, and by steps hidden behind the encoder's first layer. What is evaluated is the mean of all weights the
-encoder ever had, the initial ones included, as in the published program: short runs stay near the initial weights.
+encoder ever had, the initial ones included, as in the published program: short runs stay near the initial weights. With
+``average_power`` the newer weights count more.
 
 Several processes: each has the whole batch, draws the same numbers and makes all views, which is cheap; through the
 encoder goes its share of them.
@@ -129,7 +130,7 @@ class AutoTCL(Method):
         """
         assert self.augmenter is not None
         x = self._typed(batch)
-        drawn = self.augmenter(x, _rng(ctx, x, "gate", 0))
+        drawn = self.augmenter(x, _rng(ctx, "gate", 0))
         ranks = Ranks.sharing(ctx.runtime.group, len(x))
         own, seen = x[ranks.own_rows], drawn.apply(x)[ranks.own_rows]
         valid = ~own.isnan().any(2)
@@ -138,7 +139,7 @@ class AutoTCL(Method):
                 original = ranks.gather_rows(max_pool(self._states(own), valid))
             view = ranks.gather(max_pool(self._states(seen), valid)[None])[0]
         beta = self.keep_rate.beta
-        loss, terms = augmenter_loss(self.augmenter, drawn, original, view, beta, _rng(ctx, x, "triplet"))
+        loss, terms = augmenter_loss(self.augmenter, drawn, original, view, beta, _rng(ctx, "triplet"))
         if self.config.augmenter.mask:
             self._kept = kept_share(self.augmenter, drawn)
             terms |= {"beta": beta, "keep": drawn.mask.mean(), "pi": drawn.pi.mean()}
@@ -163,7 +164,7 @@ class AutoTCL(Method):
             states,
             ~own.isnan().any(2),
             self.config.contrast,
-            _rng(ctx, x, "segments"),
+            _rng(ctx, "segments"),
             shift=pair.shift,
             ranks=ranks,
         )
@@ -174,7 +175,9 @@ class AutoTCL(Method):
     def after_step(self, ctx: StepContext) -> None:
         """The mean takes in the new weights; the price of a kept step follows the share kept."""
         if self.averaged is not None:
-            self.averaged.update(self.encoder, (ctx.step + 1) / (ctx.step + 2))
+            # Shamir and Zhang (ICML 2013), section 4: the mean needs no memory of its terms.
+            steps = ctx.step + 1
+            self.averaged.update(self.encoder, steps / (steps + 1 + self.config.average_power))
         if self._kept is not None:
             self.keep_rate.update(self._kept)
             self._kept = None
@@ -187,16 +190,16 @@ class AutoTCL(Method):
             ctx: Of the step.
         """
         if self.augmenter is not None:
-            pair = Pair(x, self.augmenter(x, _rng(ctx, x, "gate", 1)).apply(x))
+            pair = Pair(x, self.augmenter(x, _rng(ctx, "gate", 1)).apply(x))
         else:
             kind = self.config.augmenter.kind
             kind = "none" if kind == "learned" else kind
-            pair = fixed_pair(x, kind, _rng(ctx, x, "augment"), num_covariates=self.channels.covariates)
+            pair = fixed_pair(x, kind, _rng(ctx, "augment"), num_covariates=self.channels.covariates)
         return pair.cropped(ctx.rng("crops")) if self.config.crops_views else pair
 
     def _hidden(self, both: Tensor, ctx: StepContext) -> Tensor | None:
         c = self.config.contrast
-        mask = hidden_mask(both, c.hidden_mask, _rng(ctx, both, "hidden"))
+        mask = hidden_mask(both, c.hidden_mask, _rng(ctx, "hidden"))
         if mask is not None and c.hidden_on == "view":
             mask = torch.cat([torch.ones_like(mask[: len(mask) // 2]), mask[len(mask) // 2 :]])
         return mask
@@ -225,6 +228,6 @@ def _of_both(both: Tensor, ranks: Ranks) -> Tensor:
     return torch.cat([half[ranks.own_rows] for half in both.chunk(2)])
 
 
-def _rng(ctx: StepContext, like: Tensor, name: str, *counters: int) -> torch.Generator:
-    """A stream that is the same on all processes, on the device of the batch: nothing waits for a copy."""
-    return ctx.rng(name, *counters, 0, device=like.device)  # without the 0 recorded runs would be other ones
+def _rng(ctx: StepContext, name: str, *counters: int) -> torch.Generator:
+    """A stream that is the same on all processes and, as it is the CPU's, all devices."""
+    return ctx.rng(name, *counters, 0)  # without the 0 recorded runs would be other ones
