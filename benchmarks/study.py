@@ -22,6 +22,7 @@ from nearfar.atomic import write_atomically
 from nearfar.pipelines.seeds import Job, run_jobs, summarise
 from nearfar.pipelines.train import Outcome
 from nearfar.pipelines.tune import tune
+from nearfar.runtime import resolve_device
 from nearfar.tuning.space import setting
 
 
@@ -169,11 +170,17 @@ class Study:
             "environment": {
                 "torch": torch.__version__,
                 "machine": platform.machine(),
+                "device": _name_of(self.common.get("device", "auto")),
                 "capability": torch.backends.cpu.get_cpu_capability(),
                 "threads": 1,
             },
         }
         self.write(name, known)
+
+
+def _name_of(device: str) -> str:
+    """What a GPU is called, and ``cpu`` for any other device."""
+    return torch.cuda.get_device_name() if resolve_device(device).type == "cuda" else "cpu"
 
 
 def command_line(study: Study, about: str, data_dir: str, *, trials: int, seeds: int) -> None:

@@ -4,6 +4,7 @@ FCNPlus (Wang et al., 2017), Adam with one cycle up to 1e-3, last weights; accur
 Results go to benchmarks/results/series-<set>/supervised.json, and what is there is not done again.
 
     python benchmarks/supervised.py --data-dir DIR [--sets gunpoint ...] [--arch FCNPlus] [--epochs 100] [--seeds 5]
+        [--device cuda]
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SETS = ("gunpoint", "basicmotions", "japanesevowels", "pigcvp")
 BATCH, PEAK = 32, 1e-3
 
 
-def accuracy(data: ClassificationDataset, arch: str, epochs: int, seed: int) -> float:
+def accuracy(data: ClassificationDataset, arch: str, epochs: int, seed: int, device: str) -> float:
     """Train on the training series, count on the test series.
 
     Args:
@@ -34,25 +35,27 @@ def accuracy(data: ClassificationDataset, arch: str, epochs: int, seed: int) -> 
         arch: Name of a model of tsai.
         epochs: Passes over the training series.
         seed: Of weights and order.
+        device: Where to train.
     """
-    x_train, x_test = (x.nan_to_num(0).mT.contiguous() for x in (data.x_train, data.x_test))
+    x_train, x_test = (x.nan_to_num(0).mT.contiguous().to(device) for x in (data.x_train, data.x_test))
+    y_train = data.y_train.to(device)
     make: Any = load("tsai.models.utils").build_ts_model
     kind = getattr(load("tsai.models.all"), arch)
     with initial_weights(stream_seed(seed, "init")):
-        model = make(kind, x_train.shape[1], len(data.classes), x_train.shape[2])
+        model = make(kind, x_train.shape[1], len(data.classes), x_train.shape[2]).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=PEAK)
     steps = epochs * -(-len(x_train) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=steps)
     for epoch in range(epochs):
         order = torch.randperm(len(x_train), generator=generator(seed, "order", epoch))
-        for rows in order.split(BATCH):
+        for rows in order.to(device).split(BATCH):
             optimizer.zero_grad()
-            F.cross_entropy(model(x_train[rows]), data.y_train[rows]).backward()
+            F.cross_entropy(model(x_train[rows]), y_train[rows]).backward()
             optimizer.step()
             schedule.step()
     model.eval()
     with torch.no_grad():
-        predicted = torch.cat([model(part).argmax(1) for part in x_test.split(BATCH)])
+        predicted = torch.cat([model(part).argmax(1) for part in x_test.split(BATCH)]).cpu()
     return float((predicted == data.y_test).double().mean())
 
 
@@ -64,6 +67,7 @@ def main() -> None:
     parser.add_argument("--arch", default="FCNPlus")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     if arguments.data_dir is None:
         print("supervised: nothing is trained without --data-dir")
@@ -76,8 +80,12 @@ def main() -> None:
         assert isinstance(data, ClassificationDataset)
         for seed in range(1000, 1000 + arguments.seeds):
             if str(seed) not in known["seeds"]:
-                found = accuracy(data, arguments.arch, arguments.epochs, seed)
-                known["seeds"][str(seed)] = {"epochs": arguments.epochs, "test/accuracy": found}
+                found = accuracy(data, arguments.arch, arguments.epochs, seed, arguments.device)
+                known["seeds"][str(seed)] = {
+                    "epochs": arguments.epochs,
+                    "device": arguments.device,
+                    "test/accuracy": found,
+                }
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, json.dumps(known, indent=1) + "\n")
         values = [entry["test/accuracy"] for entry in known["seeds"].values()]
