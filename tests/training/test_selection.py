@@ -31,14 +31,15 @@ def test_the_first_of_the_best_without_a_tolerance() -> None:
 @pytest.mark.parametrize(
     ("errors", "chosen"),
     [
-        ((0.02, 0.04, 0.03), 20),  # all are close: the last
-        ((0.02, 0.04, 0.05), 10),  # 1 of 50 apart counts as close, however it is rounded
-        ((0.02, 0.2, 0.3), 0),
-        ((0.3, 0.31, 0.1, 0.2), 20),  # what was close to the best is not to the new one
-        ((0.1, math.nan), 0),
+        ((0.02, 0.01, 0.03), 0),  # nothing but noise: as it was at the start
+        ((0.04, 0.02, 0.03), 0),  # 1 of 50 apart counts as equal, however it is rounded
+        ((0.2, 0.02, 0.01), 10),  # and of those equal the first
+        ((0.3, 0.29, 0.28, 0.27), 30),  # a slow gain is a gain
+        ((0.3, 0.1, math.nan), 10),
+        ((math.nan, 0.1, 0.09), 10),
     ],
 )
-def test_the_last_that_is_close_with_one(errors: tuple[float, ...], chosen: int) -> None:
+def test_only_what_is_better_by_more_than_the_tolerance(errors: tuple[float, ...], chosen: int) -> None:
     assert best_step(history(*errors), config(0.02)) == chosen
 
 

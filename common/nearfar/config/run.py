@@ -31,8 +31,8 @@ class SelectionConfig(Settings):
     tolerance: float = Field(
         0.0,
         ge=0,
-        description="How far below the best a later validation may be and still be chosen, the last such: for small "
-        "validation sets, whose differences are noise; 0 chooses the first of the best.",
+        description="Validations this close count as equal, and the first of equals, the start before all, is chosen: "
+        "for small validation sets, whose differences are noise.",
     )
     every: int = Field(1, ge=1, description="Epochs between validations.")
     patience: int | None = Field(

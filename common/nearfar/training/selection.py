@@ -14,8 +14,10 @@ ROUNDING = 1e-12
 def best_step(history: Sequence[Mapping[str, float]], config: SelectionConfig) -> int | None:
     """Step of the best validation, the earliest of equals; ``None`` before the first.
 
-    With a tolerance it is the last validation that is that close to the best. Once passed over, a step is never chosen
-    again: whoever saves what is best at the time always has it.
+    With a tolerance, validations that close count as equal: one is chosen only if it beats the one chosen before it by
+    more. The first is that of the start, so a method whose training gains no more than noise stays as it was built
+    (compare the one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984). What is chosen
+    is chosen when it is measured, or never: whoever saves what is best at the time always has it.
 
     Args:
         history: Validations in order, each with its ``step``.
@@ -32,11 +34,12 @@ def best_step(history: Sequence[Mapping[str, float]], config: SelectionConfig) -
     values = _values(history, config)
     if not values:
         return None
-    best = max(values)
-    if config.tolerance == 0:
-        return int(history[values.index(best)]["step"])
-    close = [i for i, value in enumerate(values) if value >= best - config.tolerance - ROUNDING]
-    return int(history[close[-1]]["step"])
+    margin = config.tolerance + ROUNDING if config.tolerance > 0 else 0.0
+    chosen = 0
+    for index, value in enumerate(values):
+        if value > values[chosen] + margin:
+            chosen = index
+    return int(history[chosen]["step"])
 
 
 def exhausted(history: Sequence[Mapping[str, float]], config: SelectionConfig) -> bool:

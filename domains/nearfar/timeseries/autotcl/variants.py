@@ -51,8 +51,8 @@ CLASSIFICATION: Mapping[str, Mapping[str, Any]] = {
         "average_power": 8.0,
         "contrast": {"form": "hierarchical"},
         "augmenter": {"crops": True, "every": 4},
-        # Between encoders a point or two apart, cross-validation on a few dozen series is a lottery.
-        "selection": {"tolerance": 0.02},
+        # More than one series in forty: on a few dozen, cross-validation cannot tell encoders apart that are closer.
+        "selection": {"tolerance": 0.03},
     },
 }
 FORECASTING: Mapping[str, Mapping[str, Any]] = {
