@@ -118,8 +118,7 @@ def compactness_bound(
     if mode in AT_ONE_GRAPH:
         kept = kept_entries(intervals, edge_index if view_edge_index is None else view_edge_index)
         values = normalised(intervals, kept, w1.dtype)
-    y = project(x, w1)
-    return surroundings.bound(encoder, y, w.to(y.dtype), values, transpose=transpose)
+    return surroundings.bound(encoder, project(x, w1), w, values, transpose=transpose)
 
 
 def contrast_vectors(z: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ class NodeCompactness(nn.Module):
         if self.mode in AT_ONE_GRAPH:
             kept = kept_entries(intervals, edge_index if view_edge_index is None else view_edge_index)
             values = normalised(intervals, kept, w1.dtype)
-        return around.bound(layers, project(x, w1), w.to(w1.dtype), values)
+        return around.bound(layers, project(x, w1), w, values)
 
     def _check_features(self, x: Tensor) -> None:
         """Look at numbers again only when they may be others: on a GPU they have to be waited for."""

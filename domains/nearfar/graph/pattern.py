@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nearfar.objectives.views import at_least_float32
+
 # Numbers of a gathered block: small enough for a cache, large enough for a kernel call not to matter.
 BLOCK = 2**18
 
@@ -181,7 +183,8 @@ def spmm(pattern: Pattern, values: Tensor, x: Tensor) -> Tensor:
         >>> spmm(pattern, torch.tensor([1.0, 2.0, 3.0]), torch.tensor([[1.0], [10.0]])).tolist()
         [[21.0], [30.0]]
     """
-    result: Tensor = _SpMM.apply(pattern, *_at_least_float32(values, x))  # type: ignore[no-untyped-call]
+    values, x = at_least_float32(values), at_least_float32(x)
+    result: Tensor = _SpMM.apply(pattern, values, x)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -196,7 +199,8 @@ def sddmm(pattern: Pattern, a: Tensor, b: Tensor) -> Tensor:
     Returns:
         ``a[i] @ b[j]`` for every entry (i, j), shape ``(E,)``; in float32 at least.
     """
-    result: Tensor = _SDDMM.apply(pattern, *_at_least_float32(a, b))  # type: ignore[no-untyped-call]
+    a, b = at_least_float32(a), at_least_float32(b)
+    result: Tensor = _SDDMM.apply(pattern, a, b)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -226,14 +230,6 @@ def product(pattern: Pattern, values: Tensor, x: Tensor) -> Tensor:
     matrix = torch.sparse_csr_tensor(pattern.rowptr, pattern.col, values, shape, check_invariants=False)
     with torch.autocast(x.device.type, enabled=False):
         return matrix @ x
-
-
-def _at_least_float32(*values: Tensor) -> tuple[Tensor, ...]:
-    """The same in the widest of their types and float32."""
-    dtype = torch.float32
-    for value in values:
-        dtype = torch.promote_types(dtype, value.dtype)
-    return tuple(value.to(dtype) for value in values)
 
 
 @cache
