@@ -307,14 +307,11 @@ class Bench:
         environment = {"NEARFAR_FAST_GEMM": "0"} if variant.plain else {}
         try:
             found = self._child(["--child", name, key, str(size)], environment)
-        except (measure.ChildFailedError, torch.OutOfMemoryError) as error:
+        except measure.ChildFailedError as error:
             return f"failed: {error}"
         return Result(measure.Cost(**found.pop("cost")), **found)
 
     def _child(self, arguments: list[str], environment: dict[str, str] | None = None) -> dict[str, Any]:
-        if self.device == "cuda":  # its memory is counted by PyTorch, whatever the process did before
-            torch.cuda.empty_cache()
-            return child(arguments[1:], self.device)
         command = [str(Path(__file__).resolve()), *arguments, "--device", self.device]
         return measure.in_fresh_process(command, environment or {})
 
