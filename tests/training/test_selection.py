@@ -65,3 +65,12 @@ def test_patience_waits_for_a_new_best_whatever_the_tolerance() -> None:
 def test_a_metric_that_is_not_measured_is_named() -> None:
     with pytest.raises(ConfigError, match="'val/error' is not measured; choose from val/loss"):
         best_step([{"step": 0, "val/loss": 1.0}], config())
+
+
+def test_the_last_whatever_it_measured_where_it_is_asked_for() -> None:
+    last = SelectionConfig(metric="val/error", mode="min", take="last")
+    assert best_step([], last) is None
+    assert best_step(history(0.1, 0.5, 0.9), last) == 20
+    assert best_step(history(0.1, math.nan), last) == 10
+    with pytest.raises(ConfigError, match="selection.metric"):
+        best_step([{"step": 0, "val/other": 1.0}], last)

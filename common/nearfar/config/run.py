@@ -13,9 +13,10 @@ from nearfar.config.settings import Settings
 class OptimConfig(Settings):
     """Optimiser and learning-rate schedule."""
 
-    name: Literal["adam", "adamw"] = Field("adam", description="Optimiser.")
+    name: Literal["adam", "adamw", "sgd"] = Field("adam", description="Optimiser.")
     lr: float = Field(1e-3, gt=0, le=10, description="Peak learning rate.")
     weight_decay: float = Field(0.0, ge=0, le=10, description="Weight decay.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd: share of the last step in the next.")
     clip_norm: float | None = Field(
         None, gt=0, description="Largest global gradient norm; null leaves it alone."
     )
@@ -28,6 +29,9 @@ class SelectionConfig(Settings):
 
     metric: str = Field("val/loss", description="Validation metric that picks the best epoch.")
     mode: Literal["max", "min"] = Field("min", description="Whether more of it is better.")
+    take: Literal["best", "last"] = Field(
+        "best", description="Weights that are kept: of the best validation, or of the last, whatever it says."
+    )
     tolerance: float = Field(
         0.0,
         ge=0,

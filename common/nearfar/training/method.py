@@ -104,6 +104,10 @@ class Method(nn.Module, ABC):
         """Optimisers by name; by default one, called ``main``, over all parameters."""
         return {"main": build_optimizer(self.parameters(), config)}
 
+    def learning_rate_factor(self, optimizer: str, step: int) -> float | None:  # noqa: ARG002 - some have their own
+        """What an optimiser's peak rate is multiplied by at ``step``; ``None``: what ``optim.schedule`` says."""
+        return None
+
     def updates(self, step: int) -> Sequence[Update]:  # noqa: ARG002 - alternating methods use it
         """The gradient steps made, in order, on the batch of ``step``; none for a method without training."""
         return (Update("main", self.step),)

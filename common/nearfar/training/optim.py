@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import nn
@@ -17,19 +17,37 @@ def build_optimizer(
     parameters: Iterable[nn.Parameter], config: OptimConfig, *, lr: float | None = None
 ) -> torch.optim.Optimizer:
     """The configured optimiser over ``parameters``; ``lr`` overrides the configured rate."""
-    kind: type[torch.optim.Adam] = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     rate = config.lr if lr is None else lr
     # The rate travels in the group under a name of ours: `lr` itself is rewritten every step.
     groups = [{"params": list(parameters), PEAK_LR: rate}]
+    if config.name == "sgd":
+        return torch.optim.SGD(
+            groups, lr=rate, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+        )
+    kind: type[torch.optim.Adam] = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(groups, lr=rate, weight_decay=config.weight_decay, fused=True)
 
 
 def set_learning_rates(
-    optimizers: Mapping[str, torch.optim.Optimizer], config: OptimConfig, step: int, total_steps: int
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    config: OptimConfig,
+    step: int,
+    total_steps: int,
+    own: Callable[[str, int], float | None] = lambda name, step: None,  # noqa: ARG005
 ) -> None:
-    """Give every optimiser the learning rate of this step."""
-    factor = lr_factor(config, step, total_steps)
-    for optimizer in optimizers.values():
+    """Give every optimiser the learning rate of this step.
+
+    Args:
+        optimizers: By name.
+        config: The common schedule.
+        step: About to be made.
+        total_steps: Of the run.
+        own: The factor of an optimiser with a schedule of its own, by name and step; ``None`` for one without.
+    """
+    common = lr_factor(config, step, total_steps)
+    for name, optimizer in optimizers.items():
+        factor = own(name, step)
+        factor = common if factor is None else factor
         for group in optimizer.param_groups:
             group["lr"] = group.setdefault(PEAK_LR, group["lr"]) * factor
 

@@ -135,7 +135,8 @@ class Trainer:
     def step(self, batch: object) -> None:
         """One step and its terms."""
         done = self.done
-        set_learning_rates(self.optimizers, self.config.optim, done.step, self.total)
+        own = self.method.learning_rate_factor
+        set_learning_rates(self.optimizers, self.config.optim, done.step, self.total, own)
         clip = self.config.optim.clip_norm
         with self._numerics():
             terms = train_step(self.method, self.optimizers, self._on_device(batch), self.context(), clip)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,7 @@ class SearchSpace:
 
     Args:
         ranges: ``{"optim.lr": Float(1e-4, 1e-2, log=True), "dropout": Choice(0.1, 0.2)}``.
+        trials: Settings of trials alone, where the user gives no others; the final runs go without them.
 
     Raises:
         ValueError: If there is nothing to search.
@@ -174,6 +175,7 @@ class SearchSpace:
     """
 
     ranges: Mapping[str, Range]
+    trials: Mapping[str, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.ranges:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -190,7 +190,11 @@ def tune(
 
 def _space(entry: MethodEntry, config: RunConfig, file: Path | None, overrides: Sequence[str]) -> SearchSpace:
     """The method's own space, or that of a file, checked against the settings."""
-    space: SearchSpace = entry.load("space") if file is None else SearchSpace.read(file, config)
+    own: SearchSpace | None = entry.load("space") if file is None or entry.space is not None else None
+    space = own if file is None else SearchSpace.read(file, config)
+    assert space is not None
+    if own is not None:
+        space = replace(space, trials=_of_trials(own, entry, config))
     space.check(config)
     fixed = [word.partition("=")[0] for word in overrides]
     both = [key for key in space.ranges if key in fixed]
@@ -201,6 +205,13 @@ def _space(entry: MethodEntry, config: RunConfig, file: Path | None, overrides: 
     if config.output_dir is not None:
         raise ConfigError("output_dir: a search makes a folder for each trial below outputs/; leave it out")
     return space
+
+
+def _of_trials(space: SearchSpace, entry: MethodEntry, config: RunConfig) -> dict[str, Any]:
+    """Settings that trials alone have, without those the user has given another value."""
+    usual = decisive(resolve_settings(entry, [setting("data", config.data)], environment={}))
+    given = decisive(config)
+    return {key: value for key, value in space.trials.items() if given[key] == usual[key]}
 
 
 def _open(search: Search, config: RunConfig, task: Task) -> Work:
@@ -310,6 +321,7 @@ class _Trials:
             for index in range(self.search.trial_seeds):
                 seed = self.config.seed + index
                 words = [
+                    *(setting(key, value) for key, value in self.search.space.trials.items()),
                     *self.search.overrides,
                     *attempt.words,
                     f"seed={seed}",
