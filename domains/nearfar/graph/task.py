@@ -14,12 +14,12 @@ from torch import Tensor
 
 from nearfar.atomic import write_atomically
 from nearfar.config import RunConfig
+from nearfar.data.predictions import FILE, TestPredictions
 from nearfar.graph.certificate import Certificate, certify, plot_compactness
 from nearfar.graph.config import GraphConfig
 from nearfar.graph.datasets import load_dataset
 from nearfar.graph.linear_probe import linear_probe
 from nearfar.graph.logistic_probe import logistic_probe
-from nearfar.graph.predictions import FILE, TestPredictions
 from nearfar.graph.saved import save_encoder
 from nearfar.optional import installed, require
 from nearfar.runtime import Runtime, generator
@@ -102,7 +102,8 @@ class GraphTask(Task):
     def test(self, method: Any, folder: Path) -> dict[str, float]:
         """The same on the test nodes; certificates, their plot and the predictions are kept."""
         metrics, predicted, certificates = self._measure(method, "test", samples=10)
-        TestPredictions.of(self.dataset.y, predicted, self._mask("test")).write(folder / FILE)
+        mask, y = self._mask("test"), self.dataset.y
+        TestPredictions.of(mask.nonzero()[:, 0], y[mask], predicted[mask]).write(folder / FILE)
         summaries = {f"{one.p:g}": one.summary() for one in certificates}
         write_atomically(folder / CERTIFICATES, json.dumps(summaries, indent=2))
         if installed("matplotlib"):
@@ -154,7 +155,7 @@ class GraphTask(Task):
     def read_cases(cls, path: Path, metrics: Sequence[str]) -> Cases:
         """Whether each test node was classified right."""
         found = TestPredictions.read(path)
-        return Cases("nodes", found.nodes, {metric: found.right.astype(np.float64) for metric in metrics})
+        return Cases("nodes", found.cases, {metric: found.right.astype(np.float64) for metric in metrics})
 
     @property
     def num_rows(self) -> int:

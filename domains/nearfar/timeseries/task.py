@@ -21,6 +21,7 @@ from torch import Tensor
 
 from nearfar.atomic import write_atomically
 from nearfar.config import RunConfig
+from nearfar.data.predictions import FILE, TestPredictions
 from nearfar.optional import installed
 from nearfar.runtime import Runtime
 from nearfar.timeseries.classification.cross_validation import cross_validated_accuracy
@@ -31,7 +32,6 @@ from nearfar.timeseries.datasets import ForecastDataset, load_dataset
 from nearfar.timeseries.forecasting.evaluation import HorizonScore, forecast_scores
 from nearfar.timeseries.inputs import forecast_inputs
 from nearfar.timeseries.mask_plot import plot_masks
-from nearfar.timeseries.predictions import FILE, TestPredictions
 from nearfar.timeseries.representations import forecast_representations, series_representations
 from nearfar.timeseries.saved import save_encoder
 from nearfar.training import BatchSource, Cases, DatasetCard, Method, Task
@@ -203,7 +203,7 @@ class SeriesTask(Task):
     def read_cases(cls, path: Path, metrics: Sequence[str]) -> Cases:
         """Whether each test series was classified right."""
         found = TestPredictions.read(path)
-        return Cases("series", found.series, {metric: found.right.astype(np.float64) for metric in metrics})
+        return Cases("series", found.cases, {metric: found.right.astype(np.float64) for metric in metrics})
 
     @property
     def num_rows(self) -> int:

@@ -1,4 +1,4 @@
-"""Which test series a run's classifier got right, kept so that two runs can be compared series by series."""
+"""Which cases of a test set a run got right, kept so that two runs can be compared case by case."""
 
 from __future__ import annotations
 
@@ -9,37 +9,38 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nearfar.data import content_digest, read_arrays, write_arrays
+from nearfar.data.arrays import read_arrays, write_arrays
+from nearfar.data.digest import content_digest
 
 FILE = "predictions.npz"
 
 
 @dataclass(frozen=True)
 class TestPredictions:
-    """Of one trained encoder.
+    """Of one trained classifier or probe.
 
     Attributes:
-        series: Digest of the test series and their classes, in order.
+        cases: Digest of the test cases and their classes, in order.
         predicted: Class of each, int64, shape ``(M,)``.
         right: Whether it is the true one, bool, shape ``(M,)``.
     """
 
     __test__ = False  # pytest takes it for one of its own otherwise
 
-    series: str
+    cases: str
     predicted: NDArray[np.int64]
     right: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, x: Tensor, y: Tensor, predicted: Tensor) -> TestPredictions:
-        """Of the test series.
+    def of(cls, cases: Tensor, y: Tensor, predicted: Tensor) -> TestPredictions:
+        """Of test cases.
 
         Args:
-            x: Series, shape ``(M, T, F)``.
+            cases: What tells them apart: themselves, or their numbers, shape ``(M, ...)``.
             y: Classes, shape ``(M,)``.
             predicted: Shape ``(M,)``.
         """
-        digest = content_digest(x.numpy(), y.numpy())
+        digest = content_digest(cases.numpy(), y.numpy())
         return cls(digest, predicted.numpy(), (predicted == y).numpy())
 
     def write(self, path: Path) -> None:
@@ -51,7 +52,7 @@ class TestPredictions:
         Raises:
             OSError: If it cannot be written.
         """
-        arrays = {"series": np.array(self.series), "predicted": self.predicted, "right": self.right}
+        arrays = {"cases": np.array(self.cases), "predicted": self.predicted, "right": self.right}
         write_arrays(path, arrays)
 
     @classmethod
@@ -61,5 +62,5 @@ class TestPredictions:
         Raises:
             DataError: If it is no such file.
         """
-        found = read_arrays(path, ("series", "predicted", "right"), "the predictions")
-        return cls(str(found["series"]), found["predicted"], found["right"].astype(bool))
+        found = read_arrays(path, ("cases", "predicted", "right"), "the predictions")
+        return cls(str(found["cases"]), found["predicted"], found["right"].astype(bool))
