@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nearfar.augment import images as augment
-from nearfar.augment.images import color_jitter, flip, grayscale, resized_crop, two_views
+from nearfar.augment.images import color_jitter, flip, grayscale, padded_crop, resized_crop, two_views
 from nearfar.optional import installed
 
 needs_kornia = pytest.mark.skipif(
@@ -288,3 +288,34 @@ def test_kornia_is_imported_only_for_hue() -> None:
         )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+
+
+def test_padded_crop_equals_padding_and_cutting() -> None:
+    x = batch(num=400, height=3, width=4)
+    padded = F.pad(x, (2, 2, 2, 2))
+    places = []
+    for i, view in enumerate(padded_crop(x, seeded(), padding=2)):
+        found = [
+            (top, left)
+            for top in range(5)
+            for left in range(5)
+            if torch.equal(padded[i, :, top : top + 3, left : left + 4], view)
+        ]
+        assert len(found) == 1
+        places += found
+    # 25 places, 16 images each on average.
+    counts = torch.bincount(torch.tensor([top * 5 + left for top, left in places]), minlength=25)
+    assert (counts > 0).all()
+    assert ((counts - 16).double().square() / 16).sum() < 24 + 5 * 48**0.5
+
+
+def test_padded_crop_of_nothing_and_of_less() -> None:
+    x = batch()
+    before = x.clone()
+    assert torch.equal(padded_crop(x, seeded(), padding=0), x)
+    padded_crop(x, seeded(), padding=3)
+    assert torch.equal(x, before)
+    single = padded_crop(x.float(), seeded(5), padding=3)
+    torch.testing.assert_close(single.double(), padded_crop(x, seeded(5), padding=3), rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="padding: at least 0 expected, got -1"):
+        padded_crop(x, seeded(), padding=-1)

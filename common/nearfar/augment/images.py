@@ -15,9 +15,10 @@ import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from nearfar.augment.draws import uniform
+from nearfar.augment.draws import integers, uniform
 from nearfar.augment.interpolation import interpolate
 from nearfar.augment.strength import Strength, check_strength, per_sample
 from nearfar.optional import require
@@ -26,6 +27,7 @@ __all__ = [
     "color_jitter",
     "flip",
     "grayscale",
+    "padded_crop",
     "resized_crop",
     "two_views",
 ]
@@ -103,6 +105,40 @@ def flip(images: Tensor, generator: torch.Generator, *, p: Strength = 0.5) -> Te
     _check_images(images)
     check_strength("p", p)
     return torch.where(_applied(images, generator, p, 4), images.flip(3), images)
+
+
+def padded_crop(images: Tensor, generator: torch.Generator, *, padding: int = 4) -> Tensor:
+    """Move images by up to ``padding`` pixels each way; zeros come in (He et al., CVPR 2016, section 4.2).
+
+    The same as padding all four sides and cutting out a box of the old size at a uniform place.
+
+    Args:
+        images: Shape ``(B, C, H, W)``.
+        generator: Source of every draw.
+        padding: Pixels, at least 0.
+
+    Returns:
+        Shape ``(B, C, H, W)``.
+
+    Raises:
+        ValueError: If an argument makes no sense.
+
+    Example:
+        >>> images = torch.ones(1, 1, 3, 3)
+        >>> torch.equal(padded_crop(images, torch.Generator(), padding=0), images)
+        True
+    """
+    _check_images(images)
+    if padding < 0:
+        raise ValueError(f"padding: at least 0 expected, got {padding}")
+    count, channels, height, width = images.shape
+    places = torch.full((2, count, 1), 2 * padding + 1, device=images.device)
+    top, left = integers(places, generator)
+    rows = (top + torch.arange(height, device=images.device))[:, None, :, None]
+    columns = (left + torch.arange(width, device=images.device))[:, None, None, :]
+    padded = F.pad(images, (padding,) * 4)
+    cut = padded.gather(2, rows.expand(-1, channels, -1, padded.shape[3]))
+    return cut.gather(3, columns.expand(-1, channels, height, -1))
 
 
 def grayscale(images: Tensor, generator: torch.Generator, *, p: Strength = 0.2) -> Tensor:

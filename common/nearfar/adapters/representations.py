@@ -1,0 +1,90 @@
+"""What an encoder makes of rows of data: batch by batch, without gradient, in evaluation mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from nearfar.adapters.inputs import Inputs
+from nearfar.errors import DataError
+from nearfar.runtime import to_device
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module computes: the device of its first parameter or buffer, the CPU if it has neither.
+
+    Args:
+        module: Any.
+    """
+    tensors = (*module.parameters(), *module.buffers())
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards every submodule is back in the mode it was in.
+
+    Args:
+        module: May have parts in different modes, such as a frozen batch norm.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+@torch.no_grad()
+def representations(
+    encoder: nn.Module, inputs: Inputs, index: Tensor | None = None, *, batch_size: int | None = None
+) -> Tensor:
+    """Representations of rows as they are, on the device the encoder is on.
+
+    Args:
+        encoder: Turns a batch into shape ``(B, m)``; its mode is the same afterwards.
+        inputs: The data.
+        index: Numbers of the rows wanted, int64, shape ``(n,)``; ``None`` is all.
+        batch_size: Rows at a time; ``None`` is ``inputs.batch_size``.
+
+    Returns:
+        Shape ``(n, m)``, on the CPU.
+
+    Raises:
+        DataError: If a representation is not finite, or none is asked for.
+        ValueError: If the encoder does not make one vector a row, or ``batch_size`` is below 1.
+
+    Example:
+        >>> from nearfar.adapters import FeatureInputs
+        >>> representations(nn.Identity(), FeatureInputs([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1])).tolist()
+        [[3.0, 4.0]]
+    """
+    size = inputs.batch_size if batch_size is None else batch_size
+    if size < 1:
+        raise ValueError(f"batch_size: at least 1 expected, got {size}")
+    wanted = torch.arange(len(inputs)) if index is None else index.cpu()
+    if not len(wanted):
+        raise DataError("inputs: no row to represent; at least one is needed")
+    device, found = device_of(encoder), []
+    with evaluating(encoder):
+        for rows in wanted.split(size):
+            z = encoder(to_device(inputs.rows(rows), device))
+            if not isinstance(z, Tensor) or z.dim() != 2 or len(z) != len(rows):
+                got = f"shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
+                raise ValueError(
+                    f"encoder: {type(encoder).__name__} has to make shape ({len(rows)}, m) of {len(rows)} rows, "
+                    f"got {got}; wrap it (see nearfar.adapters)"
+                )
+            z = z.cpu()
+            finite = z.isfinite().all(1)
+            if not bool(finite.all()):
+                row = int(rows[int((~finite).int().argmax())])
+                raise DataError(
+                    f"representations: row {row} is not finite; look at this row, and at whether the encoder diverged"
+                )
+            found.append(z)
+    return torch.cat(found)
