@@ -43,6 +43,8 @@ PACKAGES: dict[str, OptionalPackage] = {
         _extra("matplotlib", "matplotlib", "track", "plots"),
         _extra("filelock", "filelock", "track", "serialised first touch of the tracking store"),
         _extra("optuna", "optuna", "tune", "hyper-parameter search"),
+        _extra("cleanlab", "cleanlab", "bench", "finding wrong labels, to compare with"),
+        _extra("imblearn", "imbalanced-learn", "bench", "resampling of rare classes, to compare with"),
         _extra("onnx", "onnx", "onnx", "exported models as ONNX"),
         _extra("onnxscript", "onnxscript", "onnx", "writing ONNX"),
         _extra("onnxruntime", "onnxruntime", "onnx", "running ONNX"),

@@ -22,8 +22,10 @@ Trees = Mapping[str, ast.Module]
 BANNED_NAMES = {"utils", "helpers", "misc", "base"}
 HEAVY = {
     "auto_LiRPA",
+    "cleanlab",
     "fastai",
     "filelock",
+    "imblearn",
     "kornia",
     "matplotlib",
     "mlflow",
