@@ -5,13 +5,13 @@ What is made of labels alone is an array of numpy; what is made of features or l
 
 from nearfar.labels.accuracy import accuracy_by_frequency, balanced_accuracy, recall_by_class
 from nearfar.labels.agreement import default_neighbors, keep_most, label_agreement
-from nearfar.objectives.balanced_softmax import balanced_softmax, logit_adjustment
 from nearfar.labels.codes import class_codes, class_counts
 from nearfar.labels.encoded import encode_labels
 from nearfar.labels.head import head_classes
 from nearfar.labels.label_noise import NOISE_KINDS, NoisyLabels, empirical_transition, label_noise
 from nearfar.labels.long_tail import PROFILES, long_tail, long_tail_counts
 from nearfar.labels.purity import Purity, purity
+from nearfar.objectives.balanced_softmax import balanced_softmax, logit_adjustment
 
 __all__ = [
     "NOISE_KINDS",

@@ -17,8 +17,8 @@ def best_step(history: Sequence[Mapping[str, float]], config: SelectionConfig) -
     With a tolerance, validations that close count as equal: one is chosen only if it beats the one chosen before it by
     more. The first is that of the start, so a method whose training gains no more than noise stays as it was built
     (compare the one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984). What is chosen
-    is chosen when it is measured, or never: whoever saves what is best at the time always has it. With ``take=last`` the
-    newest is chosen, which is the protocol of methods that have no clean labels to select by.
+    is chosen when it is measured, or never: whoever saves what is best at the time always has it. With
+    ``take=last`` the newest is chosen: the protocol of methods that have no clean labels to select by.
 
     Args:
         history: Validations in order, each with its ``step``.

@@ -1,0 +1,52 @@
+"""Noisy and long-tailed labels: classifiers calibrated by representations that no label has touched (RCAL)."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nearfar.calibration.classifier import CalibratedClassifier, load_classifier
+    from nearfar.calibration.datasets import LabelledDataset, load_dataset
+    from nearfar.calibration.gaussians import ClassGaussians
+    from nearfar.calibration.rcal.config import RCALConfig
+    from nearfar.calibration.rcal.method import RCAL
+    from nearfar.calibration.task import CalibrationTask
+    from nearfar.labels import NoisyLabels, label_noise, long_tail
+
+_HOME = {
+    "CalibratedClassifier": "nearfar.calibration.classifier",
+    "CalibrationTask": "nearfar.calibration.task",
+    "ClassGaussians": "nearfar.calibration.gaussians",
+    "LabelledDataset": "nearfar.calibration.datasets",
+    "NoisyLabels": "nearfar.labels",
+    "RCAL": "nearfar.calibration.rcal.method",
+    "RCALConfig": "nearfar.calibration.rcal.config",
+    "label_noise": "nearfar.labels",
+    "load_classifier": "nearfar.calibration.classifier",
+    "load_dataset": "nearfar.calibration.datasets",
+    "long_tail": "nearfar.labels",
+}
+
+__all__ = [
+    "RCAL",
+    "CalibratedClassifier",
+    "CalibrationTask",
+    "ClassGaussians",
+    "LabelledDataset",
+    "NoisyLabels",
+    "RCALConfig",
+    "label_noise",
+    "load_classifier",
+    "load_dataset",
+    "long_tail",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Configs are read by the command line before torch is; so nothing is imported until asked for.
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,56 @@
+"""Images of half a second for the conformance tests: a bright bar whose place is the class, partly mislabelled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nearfar.runtime import numpy_generator
+
+SIDE, CLASSES = 8, 3
+
+
+def bars(folder: Path, *, count: int = 30) -> list[str]:
+    """Write ``bars.npz`` and give settings for one stage.
+
+    Args:
+        folder: Where to; made when new.
+        count: Training images of every class.
+
+    Returns:
+        Settings for a small model on it.
+    """
+    rng = numpy_generator(0, "bars")
+    arrays: dict[str, Any] = {}
+    for part, size in (("train", count), ("test", 10)):
+        y = np.repeat(np.arange(CLASSES), size)
+        x = 0.3 * rng.random((len(y), 1, SIDE, SIDE))
+        for image, label in zip(x, y, strict=True):
+            image[0, 3 * label : 3 * label + 2] += 0.6
+        arrays |= {f"x_{part}": x.astype(np.float32), f"y_{part}": y}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "bars.npz"
+    np.savez(path, **arrays)
+    return [
+        f"data={path}",
+        "imbalance.ratio=3",
+        "noise.rate=0.2",
+        "epochs=10",
+        "batch_size=16",
+        "head_lr=0.1",
+        "selection.every=5",
+    ]
+
+
+def two_stages(folder: Path) -> list[str]:
+    """The same with settings for both stages, of which the first ends within an epoch.
+
+    Args:
+        folder: As of :func:`bars`.
+
+    Returns:
+        Settings for RCAL on it.
+    """
+    return [*bars(folder), "pretrain.epochs=0.5", "pretrain.dim=8", "gaussians.q=1"]

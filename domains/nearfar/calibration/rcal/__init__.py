@@ -1,0 +1,1 @@
+"""Representation calibration of noisy, long-tailed labels (RCAL)."""

@@ -1,0 +1,275 @@
+r"""RCAL as a method: representations without labels, then a classifier that they keep from trusting every label.
+
+Stage one contrasts views (:mod:`~nearfar.calibration.rcal.pretraining`). Its representations z0 are kept: Gaussians are
+fitted to them (:mod:`nearfar.calibration.gaussians`), and in stage two the encoder pays for leaving them
+(:mod:`~nearfar.calibration.rcal.loss`). Each step of stage two moves encoder and head on real rows, then the head alone
+on draws from the Gaussians, with an optimiser and a momentum of its own (Zhang et al., ICCV 2023, section 3.3).
+
+Several processes: each has the whole batch and draws the same numbers; through the encoder goes its share of the rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nearfar.adapters import Inputs, representations
+from nearfar.calibration.gaussians import ClassGaussians
+from nearfar.calibration.rcal.batches import RowBatch, RowBatches, epoch_steps, unlabelled_steps
+from nearfar.calibration.rcal.config import RCALConfig
+from nearfar.calibration.rcal.loss import Mixture, classification_loss, drift, soft_labels
+from nearfar.calibration.rcal.pretraining import Pretraining
+from nearfar.config import OptimConfig
+from nearfar.errors import ConfigError
+from nearfar.objectives.ranks import Ranks
+from nearfar.objectives.views import at_least_float32
+from nearfar.runtime import Runtime, initial_weights, stream_seed, to_device
+from nearfar.training import Method, StepContext, StepOutput, Update
+from nearfar.training.optim import PEAK_LR, build_optimizer
+
+
+class RCAL(Method):
+    """An encoder and a linear head trained on noisy, long-tailed labels.
+
+    Args:
+        config: Both stages.
+        encoder: ``batch -> (B, m)``; m is ``encoder.dim``, or what a first row shows.
+        inputs: Training rows and what may be done to them.
+        given: Labels as given, int64 from 0, shape ``(n,)``.
+        num_classes: K; a class may be without a row.
+        head: ``(B, m) -> (B, K)``; linear by default.
+
+    Attributes:
+        encoder: What both stages train.
+        head: The classifier behind it.
+        anchor: Representations of stage one, shape ``(n, m)``; zero before.
+        kept: Rows the Gaussians are fitted to, bool, shape ``(n,)``.
+        pretraining_steps: Length of stage one.
+    """
+
+    memory_settings: ClassVar[tuple[str, ...]] = ("batch_size", "pretrain.batch_size", "encoder")
+
+    anchor: Tensor
+    kept: Tensor
+    calibrated: Tensor
+    counts: Tensor
+
+    def __init__(
+        self,
+        config: RCALConfig,
+        encoder: Any,
+        inputs: Inputs,
+        given: Tensor,
+        num_classes: int,
+        head: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.config, self.inputs, self.given, self.num_classes = config, inputs, given.cpu(), num_classes
+        self.epoch = epoch_steps(len(inputs), config.batch_size)
+        self.pretraining_steps = unlabelled_steps(len(inputs), config)
+        dim = getattr(encoder, "dim", None) or _width(encoder, inputs)
+        self.encoder = encoder
+        with initial_weights(stream_seed(config.seed, "head")):
+            self.head = nn.Linear(dim, num_classes) if head is None else head
+            self.pretraining = Pretraining(encoder, dim, config.pretrain) if config.pretrain.epochs else None
+        rows = len(inputs) if config.uses_stage_one else 0
+        self.register_buffer("anchor", torch.zeros(rows, dim))
+        self.register_buffer("kept", torch.ones(rows, dtype=torch.bool))
+        self.register_buffer("calibrated", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("counts", torch.bincount(self.given, minlength=num_classes), persistent=False)
+        self.gaussians: ClassGaussians | None = None
+        self.register_load_state_dict_post_hook(_forget_gaussians)  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def batches(config: RCALConfig, inputs: Inputs, given: Tensor, runtime: Runtime) -> RowBatches:  # noqa: ARG004
+        """Rows of every step."""
+        return RowBatches(inputs, given, config)
+
+    def optimizers(self, config: OptimConfig) -> dict[str, torch.optim.Optimizer]:
+        """``pretrain`` over encoder and projector, ``real`` over encoder and head, ``synthetic`` over the head."""
+        encoder, head = list(self.encoder.parameters()), list(self.head.parameters())
+        p, found = self.config.pretrain, {}
+        if self.pretraining is not None:
+            own = config.model_copy(update={"name": p.optimizer, "lr": p.lr, "weight_decay": p.weight_decay})
+            found["pretrain"] = build_optimizer([*encoder, *self.pretraining.projector.parameters()], own)
+        found["real"] = build_optimizer(head, config, lr=self.config.head_lr)
+        if encoder:
+            found["real"].add_param_group({"params": encoder, PEAK_LR: config.lr, "lr": config.lr})
+        if self.config.gaussians.enabled:
+            plain = config.model_copy(update={"weight_decay": 0.0})
+            found["synthetic"] = build_optimizer(head, plain, lr=self.config.gaussians.lr)
+        return found
+
+    def learning_rate_factor(self, optimizer: str, step: int) -> float | None:
+        """A cosine to 0 in stage one, a tenth at every milestone of stage two, constant on draws."""
+        if optimizer == "pretrain":
+            return (1 + math.cos(math.pi * min(step / max(self.pretraining_steps, 1), 1.0))) / 2
+        if optimizer == "synthetic":
+            return 1.0
+        epoch = (step - self.pretraining_steps) // self.epoch
+        return 0.1 ** sum(epoch >= milestone for milestone in self.config.milestones)
+
+    def updates(self, step: int) -> Sequence[Update]:
+        """Stage one has one update a step, stage two one on real rows and one on draws."""
+        if step < self.pretraining_steps:
+            return (Update("pretrain", self.contrast_step),)
+        real = Update("real", self.step)
+        return (real, Update("synthetic", self.draws_step, "synthetic_")) if self._draws else (real,)
+
+    def contrast_step(self, batch: RowBatch, ctx: StepContext) -> StepOutput:
+        """Stage one: pick the other view of a row.
+
+        Args:
+            batch: Some rows.
+            ctx: Of the step.
+        """
+        assert self.pretraining is not None
+        first, second = self.inputs.two_views(self._typed(batch.x), ctx.rng("views"))
+        ranks = self._ranks(ctx, len(batch.rows))
+        own = (first, second) if ranks.group is None else (first[ranks.own_rows], second[ranks.own_rows])
+        loss = self.pretraining.loss(self.encoder, *own, ranks)
+        return StepOutput(loss, {"contrast": loss.detach()})
+
+    def step(self, batch: RowBatch, ctx: StepContext) -> StepOutput:
+        """Stage two on real rows: mixed rows, mixed labels, and the price of drifting from stage one.
+
+        Args:
+            batch: Some rows with labels.
+            ctx: Of the step.
+        """
+        self.calibrate()
+        c, size = self.config, len(batch.rows)
+        x = self.inputs.weak(self._typed(batch.x), ctx.rng("augment"))
+        mixture = Mixture.draw(self.anchor.new_empty(size, 0), c.mixup, ctx.rng("mixup"))
+        weights = self.kept[batch.rows] if c.real_rows == "kept" else None
+        targets = mixture.of(soft_labels(batch.given, self.num_classes, weights, self.anchor.dtype))
+        anchor = self.anchor[batch.rows] if c.beta > 0 else None
+        ranks = self._ranks(ctx, size)
+        z, z_mixed, anchor = self._encoded(x, mixture, anchor, ranks)
+        counts = self.counts if c.loss == "balanced_softmax" else None
+        mass = size if weights is None else targets.sum().clamp(min=1)
+        real = ranks.loss(classification_loss(self.head(z_mixed), targets[ranks.own_rows], counts) / mass)
+        terms = {"cross_entropy": real.detach()}
+        loss = real
+        if anchor is not None:
+            left = ranks.loss(drift(z, anchor).sum() / size)
+            loss = real + c.beta * left
+            terms |= {"regularizer": left.detach()}
+        return StepOutput(loss, terms)
+
+    def draws_step(self, batch: RowBatch, ctx: StepContext) -> StepOutput:
+        """Stage two on draws from the Gaussians: the head alone, with a flat prior over classes.
+
+        Args:
+            batch: Says how many.
+            ctx: Of the step.
+        """
+        assert self.gaussians is not None
+        rng = ctx.rng("draws")
+        classes = torch.multinomial(self._share_of_draws, len(batch.rows), replacement=True, generator=rng)
+        drawn = self.gaussians.draw(classes, rng).to(self.anchor.dtype)
+        targets: Tensor = to_device(classes, drawn.device)
+        loss = F.cross_entropy(at_least_float32(self.head(drawn)), targets)
+        return StepOutput(loss, {})
+
+    @torch.no_grad()
+    def calibrate(self) -> None:
+        """Keep the representations of stage one and fit the Gaussians to them, unless that was done."""
+        if self.gaussians is not None or not self.config.uses_stage_one:
+            return
+        g = self.config.gaussians
+        made = ClassGaussians(
+            outlier=g.outlier,
+            keep=g.keep,
+            threshold=g.threshold,
+            q=g.q,
+            gamma=g.gamma,
+            alpha=g.alpha,
+            weighting=g.weighting,
+            ridge=g.ridge,
+            head_mass=g.head_mass,
+        )
+        done, classes = bool(self.calibrated), list(range(self.num_classes))
+        with torch.autocast(self.anchor.device.type, enabled=False):
+            if not done:
+                self.anchor.copy_(representations(self.encoder, self.inputs))
+            made.fit(self.anchor, self.given, inliers=self.kept if done else None, classes=classes)
+        self.kept.copy_(made.inlier_mask_)
+        self.calibrated.fill_(True)
+        self._share_of_draws = _share_of_draws(made, g.draws)
+        self.gaussians = made
+
+    def after_step(self, ctx: StepContext) -> None:
+        """Stage one: the key encoder follows."""
+        if self.pretraining is not None and ctx.step < self.pretraining_steps:
+            self.pretraining.after_step(self.encoder)
+
+    @property
+    def _draws(self) -> bool:
+        return self.config.gaussians.enabled
+
+    def _ranks(self, ctx: StepContext, size: int) -> Ranks:
+        """Who encodes which rows of a batch."""
+        ranks = Ranks.sharing(ctx.runtime.group, size)
+        if ranks.group is not None and any(_by_batch(module) for module in self.encoder.modules()):
+            raise ConfigError(
+                "encoder: its batch normalisation would see a part of the batch on each process; take one process, or "
+                "an encoder without it (small_cnn)"
+            )
+        return ranks
+
+    def _encoded(
+        self, x: Any, mixture: Mixture, anchor: Tensor | None, ranks: Ranks
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Representations that pay for drifting, those that are classified, and where the former were."""
+        c = self.config
+        mixed = self.inputs.mix(x, mixture.order, mixture.share) if c.mixup > 0 else x
+        if mixed is None:  # rows of this kind cannot be mixed, what is made of them can
+            if ranks.group is not None:
+                raise ConfigError("mixup: rows of this kind are mixed in one process only; set mixup=0")
+            z = self.encoder(x)
+            return z, mixture.of(z), anchor
+        if ranks.group is not None:
+            x, mixed = x[ranks.own_rows], mixed[ranks.own_rows]
+            anchor = None if anchor is None else anchor[ranks.own_rows]
+        if c.mixup == 0 or anchor is None:
+            z = self.encoder(mixed)
+            return z, z, anchor
+        if c.reg_on == "mixed":
+            if ranks.group is not None:
+                raise ConfigError("reg_on=mixed: one process only")
+            z = self.encoder(mixed)
+            return z, z, mixture.of(anchor)
+        # One pass, so that batch normalisation sees both.
+        z, z_mixed = self.encoder(torch.cat([x, mixed])).chunk(2)
+        return z, z_mixed, anchor
+
+    def _typed(self, x: Any) -> Any:
+        """Tensors of numbers in the precision of the weights."""
+        return x.to(self.anchor.dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
+
+
+def _share_of_draws(gaussians: ClassGaussians, draws: str) -> Tensor:
+    """Probability of every class among draws, up to a factor, float32 on the CPU, shape ``(K,)``."""
+    kept = torch.as_tensor(gaussians.kept_counts_).cpu().float()
+    present = (kept > 0).float()
+    lacking = (kept.max() - kept) * present
+    return lacking if draws == "fill" and bool(lacking.any()) else present
+
+
+def _forget_gaussians(method: RCAL, _: object) -> None:
+    """They follow from other representations now."""
+    method.gaussians = None
+
+
+def _width(encoder: nn.Module, inputs: Inputs) -> int:
+    return representations(encoder, inputs, torch.zeros(1, dtype=torch.int64)).shape[1]
+
+
+def _by_batch(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm)

@@ -1,0 +1,224 @@
+"""Classification from noisy, long-tailed labels as a task for the runner.
+
+The test part is clean, and balanced in the known data sets; what is reported is the last epoch, as there are no clean
+labels to select by. Validation metrics are measured under labels as given: on rows held out, or on the training rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nearfar.adapters import representations
+from nearfar.atomic import write_atomically
+from nearfar.calibration.classifier import CalibratedClassifier, save_classifier
+from nearfar.calibration.config import CalibrationConfig
+from nearfar.calibration.datasets import load_dataset
+from nearfar.calibration.encoder import encoder_for, encoder_name, inputs_for
+from nearfar.calibration.plots import draw_confusion, draw_donors
+from nearfar.calibration.spoilt import training_rows
+from nearfar.config import RunConfig
+from nearfar.data import content_digest
+from nearfar.data.predictions import FILE, TestPredictions
+from nearfar.labels import accuracy_by_frequency, balanced_accuracy, head_classes, purity
+from nearfar.optional import installed
+from nearfar.runtime import Runtime
+from nearfar.training import BatchSource, Cases, DatasetCard, Method, Task
+
+CLASSES, SUSPECTS = "classes.csv", "suspects.csv"
+CONFUSION, DONORS = "confusion.png", "donors.png"
+Split = Literal["val", "test"]
+
+
+class CalibrationTask(Task):
+    """A data set whose labels are spoilt, an encoder for it, and clean test rows.
+
+    Args:
+        config: Settings of the method.
+        method_class: Takes ``(config, encoder, inputs, given, num_classes)``; its ``batches`` take a method.
+
+    Raises:
+        DataError: If the data cannot be found, read or used.
+    """
+
+    domain: ClassVar[str] = "calibration"
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "balanced_accuracy", "many", "medium", "few")
+    case_metrics: ClassVar[tuple[str, ...] | None] = ("accuracy",)
+    protocol: ClassVar[Mapping[str, str]] = {
+        "test": "clean rows, last epoch",
+        "validation": "labels as given, held out or (validation=0) trained on",
+        "frequency": "many: more than 100 training rows, few: fewer than 20, by given label",
+    }
+    cases_file: ClassVar[str | None] = FILE
+    report_files: ClassVar[tuple[str, ...]] = (CLASSES, SUSPECTS, CONFUSION, DONORS)
+
+    def __init__(self, config: CalibrationConfig, method_class: type[Any]) -> None:
+        self.config, self.method_class = config, method_class
+        self.dataset = load_dataset(config.data, config.data_dir)
+        self.training = training_rows(self.dataset, config)
+        self.inputs = inputs_for(self.dataset.x_train[self.training.rows], self.dataset)
+        data, name, how = self.dataset, self.dataset.name, ["as it is"]
+        if config.spoil:
+            i, n = config.imbalance, config.noise
+            name = f"{name}-{i.profile}{i.ratio:g}-{n.kind}{n.rate:g}"
+            how = [i.profile, str(i.ratio), str(i.largest or data.largest), n.kind, str(n.rate)]
+        counts: dict[str, int | float] = {
+            "train": len(self.training.rows),
+            "held": len(self.training.held),
+            "test": len(data.x_test),
+            "classes": data.num_classes,
+        }
+        # How the data are spoilt belongs to them; which rows are, to the seed.
+        digest = content_digest([data.digest(), *how])
+        self.card = DatasetCard(name, digest, data.source, counts, data.warnings)
+
+    def build(self, config: Any) -> Method:
+        """A freshly initialised method."""
+        encoder = encoder_for(config.encoder, self.dataset, config.seed)
+        method: Method = self.method_class(
+            config, encoder, self.inputs, self.training.given, self.dataset.num_classes
+        )
+        return method
+
+    def batches(self, config: RunConfig, runtime: Runtime) -> BatchSource:
+        """Training rows by step number."""
+        source: BatchSource = self.method_class.batches(config, self.inputs, self.training.given, runtime)
+        return source
+
+    def evaluate(self, method: Any, split: Split) -> dict[str, float]:
+        """Accuracy overall, by class, and by how frequent classes are."""
+        if split == "test":
+            return self._scores(self._predicted(method, self.dataset.x_test), self.dataset.y_test)
+        rows, given = self.training.held, self.training.held_given
+        if not len(rows):
+            rows, given = self.training.rows, self.training.given
+        return self._scores(self._predicted(method, self.dataset.x_train[rows]), given)
+
+    def test(self, method: Any, folder: Path) -> dict[str, float]:
+        """The same on the test part, and which labels were right and which were trusted."""
+        data, y = self.dataset, self.dataset.y_test
+        predicted = self._predicted(method, data.x_test)
+        TestPredictions.of(data.x_test, y, predicted).write(folder / FILE)
+        metrics = self._scores(predicted, y)
+        training, gaussians = self.training, getattr(method, "gaussians", None)
+        kept = None if gaussians is None else method.kept.cpu()
+        metrics |= self._purity(kept)
+        write_atomically(folder / CLASSES, self._class_table(predicted, kept, gaussians))
+        if kept is not None:
+            learnt = self._predicted(method, data.x_train[training.rows])
+            write_atomically(folder / SUSPECTS, self._suspect_table(kept, learnt))
+        if installed("matplotlib"):
+            draw_confusion(y, predicted, data.classes, folder / CONFUSION)
+            if gaussians is not None:
+                draw_donors(gaussians, data.classes, folder / DONORS)
+        return metrics
+
+    def _scores(self, predicted: Tensor, y: Tensor) -> dict[str, float]:
+        counts = self.training.counts(self.dataset.num_classes)
+        found = {
+            "accuracy": float((predicted == y).double().mean()),
+            "balanced_accuracy": balanced_accuracy(y, predicted),
+        }
+        return {**found, **accuracy_by_frequency(y, predicted, counts)}
+
+    def _purity(self, kept: Tensor | None) -> dict[str, float]:
+        """How many labels are right: all of them, of those kept, of those in the tail."""
+        training, true = self.training, self.training.true
+        if true is None:
+            return {}
+        heads = set(np.asarray(head_classes(training.counts(self.dataset.num_classes))).tolist())
+        tail = [c for c in range(self.dataset.num_classes) if c not in heads]
+        before = purity(true, training.given, subset=tail)
+        found: dict[str, float | None] = {"purity": before.overall, "purity_tail": before.subset}
+        if kept is not None:
+            after = purity(true, training.given, kept, subset=tail)
+            wrong, suspect = training.given != true, ~kept
+            found |= {"purity_kept": after.overall, "purity_kept_tail": after.subset}
+            found |= {
+                "kept_share": float(kept.double().mean()),
+                "suspect_precision": float((wrong & suspect).sum() / suspect.sum().clamp(min=1)),
+                "suspect_recall": float((wrong & suspect).sum() / wrong.sum().clamp(min=1)),
+            }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _class_table(self, predicted: Tensor, kept: Tensor | None, gaussians: Any) -> str:
+        """One line a class: its size, what was kept and how pure that is, its donors, its recall on test."""
+        training, data = self.training, self.dataset
+        table = {} if gaussians is None else {row["class"]: row for row in gaussians.donor_table()}
+        lines: list[dict[str, Any]] = []
+        for number, name in enumerate(data.classes):
+            mine = training.given == number
+            told: dict[str, Any] = {"class": name, "rows": int(mine.sum())}
+            right = None if training.true is None else training.true == number
+            if right is not None and mine.any():
+                told["purity"] = f"{float(right[mine].double().mean()):.4f}"
+            if kept is not None:
+                told["kept"] = int((mine & kept).sum())
+                if right is not None and (mine & kept).any():
+                    told["purity_kept"] = f"{float(right[mine & kept].double().mean()):.4f}"
+                donors = table.get(number, {})
+                told["donors"] = " ".join(str(data.classes[c]) for c in donors.get("donors", ()))
+                told["weights"] = " ".join(f"{w:.3f}" for w in donors.get("weights", ()))
+            of_class = data.y_test == number
+            if of_class.any():
+                told["recall"] = f"{float((predicted[of_class] == number).double().mean()):.4f}"
+            lines.append(told)
+        names = ("class", "rows", "purity", "kept", "purity_kept", "donors", "weights", "recall")
+        return _csv(names, lines)
+
+    def _suspect_table(self, kept: Tensor, learnt: Tensor) -> str:
+        """Rows whose label is not trusted, by their place in the training part."""
+        training, classes = self.training, self.dataset.classes
+        lines = []
+        for place in (~kept).nonzero()[:, 0].tolist():
+            told = {
+                "row": int(training.rows[place]),
+                "given": classes[int(training.given[place])],
+                "predicted": classes[int(learnt[place])],
+            }
+            if training.true is not None:
+                told["true"] = classes[int(training.true[place])]
+            lines.append(told)
+        return _csv(("row", "given", "predicted", "true"), lines)
+
+    @classmethod
+    def read_cases(cls, path: Path, metrics: Sequence[str]) -> Cases:
+        """Whether each test row was classified right."""
+        found = TestPredictions.read(path)
+        return Cases("rows", found.cases, {metric: found.right.astype(np.float64) for metric in metrics})
+
+    @property
+    def num_rows(self) -> int:
+        """Training rows."""
+        return len(self.training.rows)
+
+    def embed(self, method: Any, rows: NDArray[np.int64]) -> Tensor:
+        """Representations of training rows."""
+        return representations(method.encoder, self.inputs, torch.from_numpy(rows))
+
+    def export(self, method: Any, folder: Path) -> None:
+        """Write encoder and head as :func:`nearfar.calibration.load_classifier` reads them."""
+        data = self.dataset
+        classifier = CalibratedClassifier(method.encoder, method.head, data.classes, data.x_train.shape[1:])
+        save_classifier(classifier, encoder_name(self.config.encoder, data), folder)
+
+    def _predicted(self, method: Any, x: Tensor) -> Tensor:
+        """Classes of rows, int64, shape ``(N,)``."""
+        logits = representations(nn.Sequential(method.encoder, method.head), inputs_for(x, self.dataset))
+        return logits.argmax(1)
+
+
+def _csv(names: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()

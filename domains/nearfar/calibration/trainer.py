@@ -1,0 +1,227 @@
+"""RCAL for anybody's encoder: pre-train, calibrate, fit, predict."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from nearfar.adapters import DatasetInputs, FeatureInputs, ImageInputs, Inputs, SeriesInputs, representations
+from nearfar.calibration.gaussians import ClassGaussians
+from nearfar.calibration.rcal.batches import RowBatches
+from nearfar.calibration.rcal.config import RCALConfig
+from nearfar.calibration.rcal.method import RCAL
+from nearfar.config.hyper import HyperParameters
+from nearfar.errors import ConfigError, DataError
+from nearfar.labels import encode_labels
+from nearfar.runtime import Runtime
+from nearfar.training import FitResult, fit
+
+_DATA = "give rows and labels to the trainer"
+_HYPER = HyperParameters(
+    RCALConfig,
+    "RCALTrainer",
+    elsewhere={
+        **dict.fromkeys(("data", "data_dir", "spoil", "imbalance", "noise", "validation", "encoder"), _DATA),
+        "output_dir": "nothing is written",
+        "tracking": "nothing is recorded",
+    },
+    fixed={"data": "given"},
+)
+
+
+def as_inputs(rows: Any) -> Inputs:
+    """Rows of data in the form the trainer needs.
+
+    Args:
+        rows: ``Inputs``; a map-style dataset of torch; or an array or tensor: features ``(N, m)``, series
+            ``(N, T, F)``, images ``(N, C, H, W)``.
+
+    Raises:
+        DataError: If it is none of these.
+
+    Example:
+        >>> type(as_inputs(torch.zeros(3, 2))).__name__
+        'FeatureInputs'
+    """
+    if isinstance(rows, Inputs):
+        return rows
+    if isinstance(rows, Dataset):
+        return DatasetInputs(rows)
+    kinds: dict[int, type[Inputs]] = {2: FeatureInputs, 3: SeriesInputs, 4: ImageInputs}
+    x = rows if isinstance(rows, Tensor) else np.asarray(rows)
+    kind: Any = kinds.get(x.ndim)
+    if kind is None:
+        raise DataError(
+            f"rows: (N, m), (N, T, F), (N, C, H, W), a dataset or nearfar.adapters inputs expected, got {x.ndim} axes"
+        )
+    made: Inputs = kind(x)
+    return made
+
+
+class RCALTrainer:
+    """RCAL (Zhang et al., ICCV 2023) around an encoder.
+
+    Without :meth:`pretrain` the encoder counts as trained already. :meth:`calibrate` keeps its representations and
+    finds suspect labels; :meth:`fit` does so first if nobody has.
+
+    Args:
+        encoder: Any module that turns a batch of rows into ``(B, m)``; see :mod:`nearfar.adapters` for others. It is
+            trained in place.
+        rows: Training data, as of :func:`as_inputs`.
+        labels: As given, of any hashable type, shape ``(N,)``.
+        head: ``(B, m) -> (B, K)``; linear by default.
+        verbose: Show progress on standard error.
+        **settings: Of :class:`~nearfar.calibration.RCALConfig`, dotted names with double underscores:
+            ``gaussians__outlier="lof"``, ``pretrain__epochs=30``, ``device="cpu"``.
+
+    Attributes:
+        config: All settings.
+        classes_: Labels in the order of the columns of :meth:`predict_proba`, shape ``(K,)``.
+        method: What is trained.
+
+    Raises:
+        ConfigError: If a setting is unknown or out of bounds.
+        DataError: If rows and labels do not go together.
+
+    Example:
+        >>> from nearfar.encoders import MLP
+        >>> x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+        >>> y = ["high" if value > 0 else "low" for value in x[:, 0]]
+        >>> trainer = RCALTrainer(MLP(4, (8,)), x, y, epochs=20, pretrain__epochs=5, head_lr=0.1, device="cpu")
+        >>> answer = trainer.pretrain().fit().predict(x)
+        >>> bool((answer == np.array(y)).mean() > 0.8)
+        True
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        rows: Any,
+        labels: Any,
+        *,
+        head: nn.Module | None = None,
+        verbose: bool = False,
+        **settings: Any,
+    ) -> None:
+        self.config: RCALConfig = _HYPER.config(_HYPER.dotted(settings))
+        self.inputs, self.verbose = as_inputs(rows), verbose
+        codes, self.classes_ = encode_labels(labels)
+        if len(codes) != len(self.inputs):
+            raise DataError(f"labels: one for each of {len(self.inputs)} rows expected, got {len(codes)}")
+        self._given = torch.as_tensor(codes)
+        self._runtime = Runtime.start(self.config.device, deterministic=self.config.deterministic)
+        method = RCAL(self.config, encoder, self.inputs, self._given, len(self.classes_), head)
+        self.method: RCAL = method.to(self._runtime.device)
+
+    def pretrain(self) -> Self:
+        """Stage one: train the encoder without labels for ``pretrain.epochs``.
+
+        Raises:
+            ConfigError: If these rows have no views to contrast, or ``pretrain.epochs`` is 0.
+        """
+        if self.method.pretraining is None:
+            raise ConfigError("pretrain.epochs: 0 epochs are none; leave pretrain() out, or give some")
+        epochs = math.ceil(self.config.pretrain.epochs)
+        self.method.pretraining_steps = epochs * self.method.epoch
+        whole = self.config.pretrain.model_copy(update={"epochs": float(epochs)})
+        self._run(self.config.model_copy(update={"epochs": epochs, "pretrain": whole}))
+        return self
+
+    def calibrate(self) -> Self:
+        """Keep the representations the encoder has now, fit the Gaussians, find suspect labels."""
+        self.method.calibrated.fill_(False)
+        self.method.gaussians = None
+        self.method.calibrate()
+        return self
+
+    def fit(self) -> Self:
+        """Stage two: train encoder and head for ``epochs`` without those of stage one.
+
+        Raises:
+            DivergedError: If training stops being finite.
+        """
+        first = self.config.pretrain
+        rest = self.config.model_copy(
+            update={
+                "epochs": self.config.epochs - math.ceil(first.epochs),
+                "pretrain": first.model_copy(update={"epochs": 0.0}),
+            }
+        )
+        self.method.pretraining_steps = 0
+        self.fit_result_ = self._run(rest)
+        return self
+
+    def predict_proba(self, rows: Any) -> NDArray[np.float32]:
+        """Probability of every class, shape ``(M, K)``.
+
+        Args:
+            rows: As of :func:`as_inputs`.
+        """
+        both = nn.Sequential(self.method.encoder, self.method.head)
+        logits = representations(both, as_inputs(rows)).float()
+        found: NDArray[np.float32] = torch.softmax(logits, 1).numpy()
+        return found
+
+    def predict(self, rows: Any) -> NDArray[Any]:
+        """Most probable classes, shape ``(M,)``.
+
+        Args:
+            rows: As of :func:`as_inputs`.
+        """
+        found: NDArray[Any] = self.classes_[self.predict_proba(rows).argmax(1)]
+        return found
+
+    @property
+    def gaussians_(self) -> ClassGaussians:
+        """The Gaussians, once calibrated.
+
+        Raises:
+            DataError: Before :meth:`calibrate` or :meth:`fit`, or if no setting asks for them.
+        """
+        if self.method.gaussians is None:
+            raise DataError("gaussians_: nothing is calibrated yet; call calibrate() or fit()")
+        return self.method.gaussians
+
+    @property
+    def suspect_labels_(self) -> NDArray[np.bool_]:
+        """Rows whose label is not trusted, shape ``(N,)``.
+
+        Raises:
+            DataError: As :attr:`gaussians_`.
+        """
+        suspect: NDArray[np.bool_] = ~self.gaussians_.inlier_mask_.cpu().numpy()
+        return suspect
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, kept representations and mask: tensors alone."""
+        return self.method.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> Self:
+        """Go on from what :meth:`state_dict` returned, of a trainer with the same rows and settings.
+
+        Args:
+            state: The tensors.
+        """
+        self.method.load_state_dict(state)
+        if bool(self.method.calibrated):
+            self.method.calibrate()
+        return self
+
+    def _run(self, config: RCALConfig) -> FitResult:
+        source = RowBatches(self.inputs, self._given, config)
+        result = fit(
+            self.method,
+            source,
+            config=config,
+            runtime=self._runtime,
+            label=type(self).__name__,
+            quiet=not self.verbose,
+        )
+        self.method.eval()
+        return result
