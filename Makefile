@@ -18,16 +18,16 @@ TUNE = $(BIN)/nearfar tune $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --tri
 URI = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(CURDIR)/mlruns/mlflow.db)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-services reliability check recsys tune-recsys graph tune-graph timeseries tune-timeseries data compare profile ui bench clean
+.PHONY: help setup demo test test-all test-services reliability check recsys tune-recsys graph tune-graph timeseries tune-timeseries calibration tune-calibration noisy-labels data compare profile ui bench clean
 
 help: ## print this table
 	@printf 'make <target> [METHOD=recsys.sasrec DATA=ml-100k SEEDS=3 WORKERS=2 DEVICE=auto ARGS="optim.lr=5e-4"]\n\n'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## build .venv with everything (TORCH=cpu or cu130 picks a PyTorch build, PYTHON an interpreter)
 	@.ci/setup
 
-demo: setup ## recommenders, certified encoders of a graph, encoders of series, all next to baselines (minutes, no GPU)
+demo: setup ## recommenders, encoders of a graph and of series, noisy labels, all next to baselines (minutes, no GPU)
 	$(BIN)/python -m nearfar.pipelines.demo
 
 test: setup ## run the default tests
@@ -73,6 +73,18 @@ timeseries: setup ## train representations of series and test them (DATA=etth1 w
 
 tune-timeseries: setup ## search the settings of AutoTCL (METHOD, DATA, TRIALS, WORKERS, STUDY, STORAGE, ARGS)
 	$(TUNE)
+
+calibration tune-calibration: METHOD = calibration.rcal
+calibration tune-calibration: DATA = digits
+
+calibration: setup ## train a classifier on noisy, long-tailed labels (DATA=cifar10 ARGS="data_dir=... noise.rate=0.2", SEEDS, WORKERS, DEVICE)
+	$(TRAIN)
+
+tune-calibration: setup ## search the settings of RCAL on labels held out (METHOD, DATA, TRIALS, WORKERS, STUDY, STORAGE, ARGS)
+	$(TUNE)
+
+noisy-labels: setup ## one classifier on noisy labels of other domains' representations (ARGS="--data-dir DIR --seeds 5")
+	$(BIN)/python -m nearfar.pipelines.noisy_labels $(ARGS)
 
 data: setup ## write the series that come with packages, and ETT tables of yours, where tsai looks (ARGS="--target . --data-dir DIR")
 	$(BIN)/python -m nearfar.timeseries.layouts $(ARGS)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nearfar.adapters import FeatureInputs, Inputs, convex, device_of, evaluating, representations
+from nearfar.adapters import FeatureInputs, Inputs, convex, device_of, representations
 from nearfar.adapters.arrays import as_tensor
 from nearfar.errors import ConfigError, DataError
-from nearfar.runtime import generator
+from nearfar.runtime import evaluating, generator
 
 
 class Plain(Inputs):

@@ -181,7 +181,8 @@ def test_methods(capsys: pytest.CaptureFixture[str]) -> None:
     assert names == list(methods())
     assert names[:3] == ["recsys.mclrec", "recsys.sasrec", "recsys.popularity"]
     assert names[3:6] == ["graph.pot", "graph.contrast", "graph.untrained"]
-    assert names[6:] == ["timeseries.autotcl", "timeseries.untrained"]
+    assert names[6:8] == ["timeseries.autotcl", "timeseries.untrained"]
+    assert names[8:] == ["calibration.rcal", "calibration.balanced_softmax", "calibration.erm"]
     assert run(["methods"]) == 0
     assert "recsys.sasrec" in capsys.readouterr().out
 

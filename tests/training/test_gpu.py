@@ -34,11 +34,12 @@ def test_no_step_waits_for_the_device(name: str, tmp_path: Path) -> None:
     task = entry.load("task")(config, entry.load("method"))
     source = task.batches(config, runtime)
     trainer = Trainer.of(task.build(config).to(runtime.device), source, config, runtime)
-    batches = [to_device(source.batch(step), runtime.device) for step in range(6)]
-    trainer.step(batches[0])  # warms up
+    batches = [to_device(source.batch(step), runtime.device) for step in range(9)]
+    for batch in batches[:3]:  # warms up; what is done once, such as calibrating, may look at values
+        trainer.step(batch)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for batch in batches[1:]:
+        for batch in batches[3:]:
             trainer.step(batch)
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -6,7 +6,7 @@ from nearfar.adapters.features import FeatureInputs
 from nearfar.adapters.images import ImageInputs
 from nearfar.adapters.inputs import Batch, Inputs
 from nearfar.adapters.nodes import NodeInputs, NodeRepresentation, Nodes
-from nearfar.adapters.representations import device_of, evaluating, representations
+from nearfar.adapters.representations import device_of, representations
 from nearfar.adapters.sequences import SequenceInputs, SequenceRepresentation, Sequences
 from nearfar.adapters.series import SeriesInputs, SeriesRepresentation
 
@@ -26,6 +26,5 @@ __all__ = [
     "SeriesRepresentation",
     "convex",
     "device_of",
-    "evaluating",
     "representations",
 ]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
 from nearfar.adapters.inputs import Inputs
 from nearfar.errors import DataError
-from nearfar.runtime import to_device
+from nearfar.runtime import evaluating, to_device
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -21,22 +18,6 @@ def device_of(module: nn.Module) -> torch.device:
     """
     tensors = (*module.parameters(), *module.buffers())
     return tensors[0].device if tensors else torch.device("cpu")
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards every submodule is back in the mode it was in.
-
-    Args:
-        module: May have parts in different modes, such as a frozen batch norm.
-    """
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 @torch.no_grad()
@@ -72,7 +53,7 @@ def representations(
     device, found = device_of(encoder), []
     with evaluating(encoder):
         for rows in wanted.split(size):
-            z = encoder(to_device(inputs.rows(rows), device))
+            z = encoder(_in_precision_of(encoder, to_device(inputs.rows(rows), device)))
             if not isinstance(z, Tensor) or z.dim() != 2 or len(z) != len(rows):
                 got = f"shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
                 raise ValueError(
@@ -88,3 +69,11 @@ def representations(
                 )
             found.append(z)
     return torch.cat(found)
+
+
+def _in_precision_of(encoder: nn.Module, batch: object) -> object:
+    """A tensor of numbers in the precision of the weights; anything else as it is."""
+    if not isinstance(batch, Tensor) or not batch.is_floating_point():
+        return batch
+    weights = (p.dtype for p in encoder.parameters() if p.is_floating_point())
+    return batch.to(next(weights, batch.dtype))

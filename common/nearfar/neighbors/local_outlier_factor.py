@@ -50,8 +50,8 @@ def local_outlier_factor(x: Tensor | NDArray[Any], k: int = 20) -> Tensor:
         raise ConfigError(f"k: at least 1 neighbour expected, got {k}")
     if len(rows) < 2:
         return rows.new_ones(len(rows))
-    distance, index = nearest(rows, min(k, len(rows) - 1))
-    distance = distance.double()
+    # In float32 rounding decides who is k-th of rows that are equally near but for the last digits.
+    distance, index = nearest(rows.double(), min(k, len(rows) - 1))
     reach = torch.maximum(distance, distance[:, -1][index])
     density = 1 / (reach.mean(1) + GUARD)
     return (density[index].mean(1) / density).to(rows.dtype)

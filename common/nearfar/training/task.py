@@ -91,6 +91,11 @@ class Task(ABC):
         """
         return self.evaluate(method, "test")
 
+    @property
+    def kept_files(self) -> tuple[str, ...]:
+        """All that :meth:`test` may leave, by name."""
+        return (*self.report_files, *([self.cases_file] if self.cases_file else []))
+
     @classmethod
     def read_cases(cls, path: Path, metrics: Sequence[str]) -> Cases:
         """Read a ``cases_file``.

@@ -18,11 +18,11 @@ from nearfar.errors import DataError
 
 PIXELS = 3072
 _TRAIN, _TEST = tuple(f"data_batch_{number}" for number in range(1, 6)), ("test_batch",)
-# Number of classes: folders and files of the pickled form, then of the plain one; labels of a plain row.
+# By number of classes: folder, training and test files of the pickled form, then of the plain one.
 PICKLED = {10: ("cifar-10-batches-py", _TRAIN, _TEST), 100: ("cifar-100-python", ("train",), ("test",))}
 PLAIN = {
-    10: ("cifar-10-batches-bin", tuple(f"{name}.bin" for name in _TRAIN), ("test_batch.bin",), 1),
-    100: ("cifar-100-binary", ("train.bin",), ("test.bin",), 2),
+    10: ("cifar-10-batches-bin", tuple(f"{name}.bin" for name in _TRAIN), ("test_batch.bin",)),
+    100: ("cifar-100-binary", ("train.bin",), ("test.bin",)),
 }
 Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -41,20 +41,20 @@ def read_cifar(folder: Path, num_classes: int) -> tuple[Part, Part]:
         DataError: If no such folder is there, or a file in it is not what it should be.
     """
     name, train, test = PICKLED[num_classes]
-    plain, plain_train, plain_test, labels = PLAIN[num_classes]
+    plain, plain_train, plain_test = PLAIN[num_classes]
     for place in (folder / name, folder):
         if (place / train[0]).is_file():
-            key = b"labels" if num_classes == 10 else b"fine_labels"
-            return _pickled(place, train, key), _pickled(place, test, key)
+            return _pickled(place, train, num_classes), _pickled(place, test, num_classes)
     for place in (folder / plain, folder):
         if (place / plain_train[0]).is_file():
-            return _plain(place, plain_train, labels), _plain(place, plain_test, labels)
+            return _plain(place, plain_train, num_classes), _plain(place, plain_test, num_classes)
     raise DataError(
         f"data_dir: {folder} holds neither {name} nor {plain}; download CIFAR-{num_classes} and unpack it there"
     )
 
 
-def _pickled(folder: Path, names: tuple[str, ...], key: bytes) -> Part:
+def _pickled(folder: Path, names: tuple[str, ...], num_classes: int) -> Part:
+    key = b"labels" if num_classes == 10 else b"fine_labels"
     images, classes = [], []
     for name in names:
         path = folder / name
@@ -64,10 +64,11 @@ def _pickled(folder: Path, names: tuple[str, ...], key: bytes) -> Part:
             classes.append(np.asarray(content[key], dtype=np.int64))
         except (OSError, pickle.UnpicklingError, KeyError, TypeError, ValueError, EOFError) as error:
             raise DataError(f"{path} is no file of CIFAR: {error}") from error
-    return _joined(folder, images, classes)
+    return _joined(folder, num_classes, images, classes)
 
 
-def _plain(folder: Path, names: tuple[str, ...], labels: int) -> Part:
+def _plain(folder: Path, names: tuple[str, ...], num_classes: int) -> Part:
+    labels = 1 if num_classes == 10 else 2  # CIFAR-100 has a coarse one in front
     images, classes = [], []
     for name in names:
         path = folder / name
@@ -77,13 +78,17 @@ def _plain(folder: Path, names: tuple[str, ...], labels: int) -> Part:
         rows = content.reshape(-1, PIXELS + labels)
         images.append(rows[:, labels:].reshape(-1, 3, 32, 32))
         classes.append(rows[:, labels - 1].astype(np.int64))
-    return _joined(folder, images, classes)
+    return _joined(folder, num_classes, images, classes)
 
 
-def _joined(folder: Path, images: list[NDArray[np.uint8]], classes: list[NDArray[np.int64]]) -> Part:
+def _joined(
+    folder: Path, num_classes: int, images: list[NDArray[np.uint8]], classes: list[NDArray[np.int64]]
+) -> Part:
     x, y = np.concatenate(images), np.concatenate(classes)
     if len(x) != len(y) or not len(x):
         raise DataError(f"{folder}: {len(x)} images and {len(y)} classes; download it again")
+    if y.min() < 0 or y.max() >= num_classes:
+        raise DataError(f"{folder}: classes from 0 to {num_classes - 1} expected, got {y.min()} to {y.max()}")
     return x, y
 
 

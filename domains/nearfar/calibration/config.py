@@ -52,7 +52,7 @@ class CalibrationConfig(RunConfig):
     encoder: EncoderName = Field("auto", description="auto: by the shape of a row.")
     batch_size: int = Field(128, ge=2, le=65_536, description="Rows of a step.")
     epochs: int = Field(
-        160, ge=0, description="Passes over the training rows, those without labels included."
+        220, ge=0, description="Passes over the training rows, those without labels included."
     )
     optim: OptimConfig = OptimConfig(name="sgd", lr=0.01, weight_decay=5e-4)
     selection: SelectionConfig = SelectionConfig(

@@ -5,6 +5,8 @@ All of them are clean and whole; :mod:`nearfar.calibration.spoilt` thins classes
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,7 +172,7 @@ def _file(path: Path) -> LabelledDataset:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in (*names, "y_train_true") if name in file}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is no .npz file of arrays: {error}") from error
     missing = [name for name in names if name not in arrays]
     if missing:
@@ -180,12 +182,19 @@ def _file(path: Path) -> LabelledDataset:
     every = [train, test] if true is None else [train, test, true]
     if any(part.ndim != 1 for part in every):
         raise DataError(f"{path}: y_train, y_test and y_train_true hold one class a row, shape (n,)")
+    if any(part.dtype.kind not in "iubfU" for part in every):
+        kinds = ", ".join(sorted({str(part.dtype) for part in every}))
+        raise DataError(
+            f"{path}: classes are numbers or text, got {kinds}; convert them (bytes: .astype(str))"
+        )
     codes, classes = encode_labels(np.concatenate(every))
     parts = torch.as_tensor(codes).split([len(part) for part in every])
     warnings = []
     absent = sorted(set(range(len(classes))) - set(parts[0].tolist()))
     if absent:
-        warnings.append(f"{len(absent)} classes have no training row, class {classes[absent[0]]!r} first")
+        warnings.append(
+            f"{len(absent)} classes have no training row, class {classes.tolist()[absent[0]]!r} first"
+        )
     return LabelledDataset(
         path.stem,
         str(path),

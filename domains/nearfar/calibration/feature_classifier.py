@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nearfar.adapters import FeatureInputs
 from nearfar.calibration.gaussians import ClassGaussians
-from nearfar.calibration.rcal.batches import RowBatches
+from nearfar.calibration.rcal.batches import RowBatches, epoch_steps
 from nearfar.calibration.rcal.config import (
     GaussiansConfig,
     Outlier,
@@ -35,6 +35,8 @@ _sklearn: Any = require("sklearn.base", "the classifier of features")
 _checks: Any = require("sklearn.utils.validation", "the classifier of features")
 _targets: Any = require("sklearn.utils.multiclass", "the classifier of features")
 _random: Any = require("sklearn.utils", "the classifier of features")
+
+PASSES, STEPS = 40, 500
 
 
 class RCALFeatureClassifier(_sklearn.ClassifierMixin, _sklearn.BaseEstimator):  # type: ignore[misc]  # untyped
@@ -58,7 +60,7 @@ class RCALFeatureClassifier(_sklearn.ClassifierMixin, _sklearn.BaseEstimator):  
         loss: On them: ``cross_entropy`` or ``balanced_softmax``.
         mixup: Of Beta(a, a); 0 mixes nothing.
         standardize: Whether features are scaled to mean 0 and deviation 1.
-        epochs: Passes over the rows.
+        epochs: Passes over the rows; ``None`` is 40, and on few rows as many as make 500 steps.
         batch_size: Rows, and draws, of a step.
         lr: Peak learning rate on rows; falls along a cosine.
         draws_lr: Learning rate on draws.
@@ -72,7 +74,6 @@ class RCALFeatureClassifier(_sklearn.ClassifierMixin, _sklearn.BaseEstimator):  
         intercept_: Shape ``(K,)``.
         suspect_labels_: Rows of ``fit`` whose label is not trusted, bool, shape ``(n,)``.
         gaussians_: Fitted to the features, scaled if they are.
-        n_features_in_: m.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -95,15 +96,15 @@ class RCALFeatureClassifier(_sklearn.ClassifierMixin, _sklearn.BaseEstimator):  
         weighting: Weighting = "paper",
         ridge: Ridge = "ones",
         head_mass: float = 0.5,
-        real_rows: Literal["all", "kept"] = "all",
+        real_rows: Literal["all", "kept"] = "kept",
         loss: Literal["cross_entropy", "balanced_softmax"] = "cross_entropy",
         mixup: float = 1.0,
         standardize: bool = True,
-        epochs: int = 40,
+        epochs: int | None = None,
         batch_size: int = 256,
-        lr: float = 0.1,
-        draws_lr: float = 0.1,
-        weight_decay: float = 1e-4,
+        lr: float = 0.005,
+        draws_lr: float = 0.005,
+        weight_decay: float = 0.03,
         device: str = "auto",
         random_state: Any = None,
     ) -> None:
@@ -179,7 +180,7 @@ class RCALFeatureClassifier(_sklearn.ClassifierMixin, _sklearn.BaseEstimator):  
         return found
 
     def _logits(self, X: Any) -> NDArray[np.float64]:
-        _checks.check_is_fitted(self)
+        _checks.check_is_fitted(self, "coef_")
         x = _checks.validate_data(self, _as_array(X), reset=False, dtype=(np.float64, np.float32))
         logits: NDArray[np.float64] = x @ self.coef_.T + self.intercept_
         return logits
@@ -200,7 +201,7 @@ class RCALFeatureClassifier(_sklearn.ClassifierMixin, _sklearn.BaseEstimator):  
         return torch.as_tensor(codes), classes
 
     def _trained(self, x: Tensor, codes: Tensor, num_classes: int, seed: int) -> RCAL:
-        config = self._config(seed)
+        config = self._config(seed, len(x))
         inputs = FeatureInputs(x)
         runtime = Runtime.start(config.device)
         try:
@@ -211,7 +212,14 @@ class RCALFeatureClassifier(_sklearn.ClassifierMixin, _sklearn.BaseEstimator):  
             runtime.close()
         return method
 
-    def _config(self, seed: int) -> RCALConfig:
+    def _passes(self, rows: int) -> int:
+        return (
+            max(PASSES, -(-STEPS // epoch_steps(rows, self.batch_size)))
+            if self.epochs is None
+            else self.epochs
+        )
+
+    def _config(self, seed: int, rows: int) -> RCALConfig:
         given = {
             "outlier": self.outlier,
             "keep": self.keep,
@@ -228,7 +236,7 @@ class RCALFeatureClassifier(_sklearn.ClassifierMixin, _sklearn.BaseEstimator):  
                 data="given",
                 seed=seed,
                 device=self.device,
-                epochs=self.epochs,
+                epochs=self._passes(rows),
                 batch_size=self.batch_size,
                 pretrain=PretrainConfig(epochs=0),
                 gaussians=GaussiansConfig.model_validate(given),

@@ -7,7 +7,7 @@ from nearfar.registry import MethodEntry, by_name
 _TASK = "nearfar.calibration.task:CalibrationTask"
 _REQUIRES = ("sklearn",)
 _SPACE = "nearfar.calibration.rcal.space"
-_PUBLISHED = "nearfar.calibration.rcal.presets:preset"
+_PRESETS = "nearfar.calibration.rcal.presets"
 
 METHODS = by_name(
     [
@@ -21,7 +21,7 @@ METHODS = by_name(
             requires=_REQUIRES,
             space=f"{_SPACE}:SPACE",
             example="nearfar.calibration.example:two_stages",
-            published=_PUBLISHED,
+            published=f"{_PRESETS}:preset",
         ),
         MethodEntry(
             name="calibration.balanced_softmax",
@@ -33,7 +33,7 @@ METHODS = by_name(
             requires=_REQUIRES,
             space=f"{_SPACE}:PLAIN",
             example="nearfar.calibration.example:bars",
-            published=_PUBLISHED,
+            published=f"{_PRESETS}:plain",
         ),
         MethodEntry(
             name="calibration.erm",
@@ -45,7 +45,7 @@ METHODS = by_name(
             requires=_REQUIRES,
             space=f"{_SPACE}:PLAIN",
             example="nearfar.calibration.example:bars",
-            published=_PUBLISHED,
+            published=f"{_PRESETS}:plain",
         ),
     ]
 )

@@ -127,6 +127,7 @@ class RCALTrainer:
         """
         if self.method.pretraining is None:
             raise ConfigError("pretrain.epochs: 0 epochs are none; leave pretrain() out, or give some")
+        self._forget()
         epochs = math.ceil(self.config.pretrain.epochs)
         self.method.pretraining_steps = epochs * self.method.epoch
         whole = self.config.pretrain.model_copy(update={"epochs": float(epochs)})
@@ -135,8 +136,7 @@ class RCALTrainer:
 
     def calibrate(self) -> Self:
         """Keep the representations the encoder has now, fit the Gaussians, find suspect labels."""
-        self.method.calibrated.fill_(False)
-        self.method.gaussians = None
+        self._forget()
         self.method.calibrate()
         return self
 
@@ -212,6 +212,11 @@ class RCALTrainer:
         if bool(self.method.calibrated):
             self.method.calibrate()
         return self
+
+    def _forget(self) -> None:
+        """What was calibrated belongs to another encoder."""
+        self.method.calibrated.fill_(False)
+        self.method.gaussians = None
 
     def _run(self, config: RCALConfig) -> FitResult:
         source = RowBatches(self.inputs, self._given, config)

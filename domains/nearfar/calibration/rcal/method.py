@@ -79,6 +79,7 @@ class RCAL(Method):
             self.pretraining = Pretraining(encoder, dim, config.pretrain) if config.pretrain.epochs else None
         rows = len(inputs) if config.uses_stage_one else 0
         self.register_buffer("anchor", torch.zeros(rows, dim))
+        self.to(next((p.dtype for p in encoder.parameters() if p.is_floating_point()), torch.float32))
         self.register_buffer("kept", torch.ones(rows, dtype=torch.bool))
         self.register_buffer("calibrated", torch.zeros((), dtype=torch.bool))
         self.register_buffer("counts", torch.bincount(self.given, minlength=num_classes), persistent=False)
@@ -106,11 +107,16 @@ class RCAL(Method):
         return found
 
     def learning_rate_factor(self, optimizer: str, step: int) -> float | None:
-        """A cosine to 0 in stage one, a tenth at every milestone of stage two, constant on draws."""
+        """A cosine to 0 in stage one, a tenth at every milestone of stage two, constant on draws.
+
+        Without milestones stage two follows ``optim.schedule``.
+        """
         if optimizer == "pretrain":
             return (1 + math.cos(math.pi * min(step / max(self.pretraining_steps, 1), 1.0))) / 2
         if optimizer == "synthetic":
             return 1.0
+        if not self.config.milestones:
+            return None
         epoch = (step - self.pretraining_steps) // self.epoch
         return 0.1 ** sum(epoch >= milestone for milestone in self.config.milestones)
 
@@ -172,7 +178,8 @@ class RCAL(Method):
         assert self.gaussians is not None
         rng = ctx.rng("draws")
         classes = torch.multinomial(self._share_of_draws, len(batch.rows), replacement=True, generator=rng)
-        drawn = self.gaussians.draw(classes, rng).to(self.anchor.dtype)
+        with torch.autocast(self.anchor.device.type, enabled=False):
+            drawn = self.gaussians.draw(classes, rng).to(self.anchor.dtype)
         targets: Tensor = to_device(classes, drawn.device)
         loss = F.cross_entropy(at_least_float32(self.head(drawn)), targets)
         return StepOutput(loss, {})

@@ -7,6 +7,7 @@ batch, momentum, temperature and weight decay of the first stage.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,8 @@ def preset(given: Mapping[str, Any]) -> dict[str, Any]:
         >>> preset({"data": "cifar10", "pretrain": {"epochs": 0}})["epochs"]
         100
     """
-    name = Path(str(given.get("data", RCALConfig.model_fields["data"].default))).stem.lower().replace("-", "")
-    if name not in EPOCHS:
+    second = plain(given)
+    if not second:
         return {}
     pretrain = {
         "kind": "moco",
@@ -48,10 +49,31 @@ def preset(given: Mapping[str, Any]) -> dict[str, Any]:
     }
     first = given.get("pretrain", {}).get("epochs", PASSES / 4)
     return {
+        **second,
+        "epochs": math.ceil(first) + second["epochs"],
+        "pretrain": {**pretrain, "epochs": first},
+        "gaussians": {"lr": 1e-3},
+    }
+
+
+def plain(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The same without a first stage: encoder, length and learning rates of the second.
+
+    Args:
+        given: Settings of the user.
+
+    Example:
+        >>> plain({"data": "cifar100"})["epochs"]
+        200
+    """
+    data = given.get("data", RCALConfig.model_fields["data"].default)
+    name = Path(str(data)).stem.lower().replace("-", "")
+    if name not in EPOCHS:
+        return {}
+    return {
         "encoder": "resnet32",
         "batch_size": 128,
-        "epochs": int(first) + EPOCHS[name],
-        "pretrain": {**pretrain, "epochs": first},
+        "epochs": EPOCHS[name],
         "optim": {"name": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4},
         "head_lr": 1.0,
         "milestones": (20, 40, 60, 80),

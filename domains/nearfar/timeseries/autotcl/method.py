@@ -28,7 +28,7 @@ from nearfar.config import OptimConfig
 from nearfar.errors import ConfigError
 from nearfar.objectives.ranks import Ranks
 from nearfar.objectives.statistics import alignment, uniformity
-from nearfar.runtime import Runtime, initial_weights, stream_seed
+from nearfar.runtime import Runtime, evaluating, initial_weights, stream_seed
 from nearfar.timeseries.autotcl.augmenter import Augmenter
 from nearfar.timeseries.autotcl.config import AutoTCLConfig
 from nearfar.timeseries.autotcl.keep_rate import KeepRate
@@ -36,7 +36,6 @@ from nearfar.timeseries.autotcl.objective import augmenter_loss, contrast_loss, 
 from nearfar.timeseries.autotcl.views import Pair, fixed_pair, hidden_mask
 from nearfar.timeseries.encoder.build import build_encoder
 from nearfar.timeseries.encoder.pooling import max_pool
-from nearfar.timeseries.encoder.rolling import evaluating
 from nearfar.timeseries.encoder.series_encoder import SeriesEncoder
 from nearfar.timeseries.inputs import Channels, Dataset, training_series
 from nearfar.timeseries.sections import Sections

@@ -5,14 +5,14 @@ A causal encoder over a whole series hears more than a window, and needs no wind
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from nearfar.errors import ConfigError, DataError
+from nearfar.runtime import evaluating
 from nearfar.timeseries.encoder.represents import Represents
 from nearfar.timeseries.encoder.series_encoder import SeriesEncoder
 from nearfar.timeseries.encoder.streaming import StreamingEncoder
@@ -140,25 +140,6 @@ def _last_of(encoder: Represents, x: Tensor, window: int) -> Callable[[int, int]
         return encoder.represent(x[begin : begin + count + window - 1].unfold(0, window, 1).mT)[:, -1]
 
     return whole
-
-
-@contextmanager
-def evaluating(encoder: object) -> Iterator[None]:
-    """Put a module into evaluation mode, and back.
-
-    Args:
-        encoder: Left alone where it is no module.
-    """
-    if not isinstance(encoder, nn.Module):
-        yield
-        return
-    trained = [module for module in encoder.modules() if module.training]
-    encoder.eval()
-    try:
-        yield
-    finally:
-        for module in trained:
-            module.training = True
 
 
 def _check(x: Tensor, window: int) -> None:
