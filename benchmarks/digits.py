@@ -121,7 +121,7 @@ def linear(ratio: int, seeds: int, path: Path) -> dict[str, dict[str, list[float
 
 
 def _linear(ratio: int, seed: int) -> dict[str, dict[str, float | None]]:
-    words = [f"imbalance.ratio={ratio}", f"seed={seed}", "epochs=60", "pretrain.epochs=60", "device=cpu"]
+    words = [f"imbalance.ratio={ratio}", f"seed={seed}", "epochs=120", "pretrain.epochs=120", "device=cpu"]
     config = resolve(RCALConfig, [override_layer([*words, "selection.every=1000"])])
     task, runtime = CalibrationTask(config, RCAL), Runtime.start("cpu")
     method: Any = task.build(config)

@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 def quick(**changes: Any) -> RCALFeatureClassifier:
     """One that is trained in a moment."""
-    return RCALFeatureClassifier(**{"epochs": 5, "device": "cpu", "random_state": 0, **changes})
+    return RCALFeatureClassifier(**{"epochs": 5, "lr": 0.1, "draws_lr": 0.1, "device": "cpu", "random_state": 0, **changes})
 
 
 def data(sizes: tuple[int, ...] = (60, 40, 20), dim: int = 4, *, gap: float = 6.0) -> tuple[Array, Array]:
@@ -40,7 +40,7 @@ def test_scikit_learn_finds_nothing_wrong() -> None:
     """All of its checks, none skipped as expected to fail."""
     from sklearn.utils.estimator_checks import check_estimator
 
-    results = check_estimator(RCALFeatureClassifier(device="cpu"), on_fail=None)
+    results = check_estimator(quick(), on_fail=None)
     assert len(results) > 40
     assert [(r["check_name"], str(r["exception"])) for r in results if r["status"] == "failed"] == []
     assert not any(r["status"] == "xfail" for r in results)
