@@ -89,7 +89,7 @@ def study(ratio: int) -> Study:
         arms=arms,
         common=common,
         metric="val/balanced_accuracy",
-        columns=("balanced_accuracy", "purity", "purity_kept", "purity_kept_tail"),
+        columns=("balanced_accuracy", "medium", "few"),
         first_seed=FIRST_SEED,
         digits=3,
     )

@@ -23,7 +23,9 @@ Array = NDArray[Any]
 
 def quick(**changes: Any) -> RCALFeatureClassifier:
     """One that is trained in a moment."""
-    return RCALFeatureClassifier(**{"epochs": 5, "lr": 0.1, "draws_lr": 0.1, "device": "cpu", "random_state": 0, **changes})
+    return RCALFeatureClassifier(
+        **{"epochs": 5, "lr": 0.1, "draws_lr": 0.1, "device": "cpu", "random_state": 0, **changes}
+    )
 
 
 def data(sizes: tuple[int, ...] = (60, 40, 20), dim: int = 4, *, gap: float = 6.0) -> tuple[Array, Array]:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nearfar.calibration.classifier import CalibratedClassifier, load_classifier
     from nearfar.calibration.datasets import LabelledDataset, load_dataset
+    from nearfar.calibration.feature_classifier import RCALFeatureClassifier
     from nearfar.calibration.gaussians import ClassGaussians
     from nearfar.calibration.rcal.config import RCALConfig
     from nearfar.calibration.rcal.method import RCAL
     from nearfar.calibration.task import CalibrationTask
+    from nearfar.calibration.trainer import RCALTrainer
     from nearfar.labels import NoisyLabels, label_noise, long_tail
 
 _HOME = {
@@ -22,12 +24,15 @@ _HOME = {
     "NoisyLabels": "nearfar.labels",
     "RCAL": "nearfar.calibration.rcal.method",
     "RCALConfig": "nearfar.calibration.rcal.config",
+    "RCALFeatureClassifier": "nearfar.calibration.feature_classifier",
+    "RCALTrainer": "nearfar.calibration.trainer",
     "label_noise": "nearfar.labels",
     "load_classifier": "nearfar.calibration.classifier",
     "load_dataset": "nearfar.calibration.datasets",
     "long_tail": "nearfar.labels",
 }
 
+# RCALFeatureClassifier is found as well, but not listed: it is a scikit-learn class, and importing it imports that.
 __all__ = [
     "RCAL",
     "CalibratedClassifier",
@@ -36,6 +41,7 @@ __all__ = [
     "LabelledDataset",
     "NoisyLabels",
     "RCALConfig",
+    "RCALTrainer",
     "label_noise",
     "load_classifier",
     "load_dataset",
