@@ -114,15 +114,11 @@ def test_svm_learns_from_a_sample_of_many_rows(monkeypatch: pytest.MonkeyPatch) 
 @with_sklearn
 @pytest.mark.parametrize("k", [1, 3, 4])
 @pytest.mark.parametrize("standardize", [False, True])
-def test_neighbors_are_those_of_scikit_learn(
-    k: int, standardize: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_neighbors_are_those_of_scikit_learn(k: int, standardize: bool) -> None:
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    module = __import__("sys").modules[knn_function.__module__]
-    monkeypatch.setattr(module, "BLOCK", 1000)  # several blocks
     x, y, x_test, _ = blobs()
     model: Any = KNeighborsClassifier(n_neighbors=k)
     if standardize:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nearfar.calibration.classifier import CalibratedClassifier, load_classifier
     from nearfar.calibration.datasets import LabelledDataset, load_dataset
-    from nearfar.calibration.feature_classifier import RCALFeatureClassifier
+    from nearfar.calibration.feature_classifier import RCALFeatureClassifier as RCALFeatureClassifier
     from nearfar.calibration.gaussians import ClassGaussians
     from nearfar.calibration.rcal.config import RCALConfig
     from nearfar.calibration.rcal.method import RCAL

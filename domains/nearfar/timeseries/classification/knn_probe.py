@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from nearfar.errors import ConfigError
+from nearfar.neighbors import nearest
 from nearfar.timeseries.classification.arrays import Values, probe_arrays, scaled_by
-
-# Numbers of a block of distances.
-BLOCK = 2**23
 
 
 def knn_probe(
@@ -47,17 +45,12 @@ def knn_probe(
         train, test = scaled_by(train, test)
     labels, places = np.unique(y, return_inverse=True)
     learnt, classes = torch.from_numpy(train), torch.from_numpy(places)
-    predicted = []
-    for block in torch.from_numpy(test).split(max(BLOCK // len(train), 1)):
-        # Without the product form, which loses the digits of near neighbours.
-        distance = torch.cdist(block, learnt, compute_mode="donot_use_mm_for_euclid_dist")
-        nearest = (
-            classes[distance.topk(k, largest=False).indices] if k > 1 else classes[distance.argmin(1, True)]
-        )
-        votes = torch.zeros(len(block), len(labels), dtype=torch.int64)
-        votes.scatter_add_(1, nearest, torch.ones_like(nearest))
-        predicted.append(votes.argmax(1))
-    return torch.from_numpy(labels)[torch.cat(predicted)] if predicted else torch.zeros(0, dtype=torch.int64)
+    if not len(test):
+        return torch.zeros(0, dtype=torch.int64)
+    voters = classes[nearest(torch.from_numpy(test), k, learnt)[1]]
+    votes = torch.zeros(len(test), len(labels), dtype=torch.int64)
+    votes.scatter_add_(1, voters, torch.ones_like(voters))
+    return torch.from_numpy(labels)[votes.argmax(1)]
 
 
 def nearest_neighbor_baseline(x_train: Values, y_train: Values, x_test: Values) -> Tensor:
