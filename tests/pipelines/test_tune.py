@@ -121,6 +121,29 @@ def test_a_search_that_finds_nothing_better(words: Words, space: Path) -> None:
     assert outcome.metrics["test/ndcg_at_10_n"] == 2
 
 
+@pytest.mark.parametrize(("given", "held"), [([], 0.2), (["validation=0.3"], 0.3)])
+def test_trials_alone_hold_labels_out(given: Words, held: float, tmp_path: Path) -> None:
+    """A method may say what trials have and the final runs have not; what the user gives counts for both."""
+    space = tmp_path / "space.yaml"
+    space.write_text("mixup: [0.0, 1.0]\n", encoding="utf-8")
+    words = [*methods()["calibration.erm"].load("example")(tmp_path / "data"), "epochs=1", *given]
+    tune(
+        "calibration.erm",
+        [*words, "tracking.enabled=false"],
+        trials=1,
+        trial_seeds=1,
+        seeds=1,
+        study="held",
+        space_file=space,
+        quiet=True,
+    )
+    found = {
+        path.parent.parent.name.startswith("trial-"): yaml.safe_load(path.read_text())["validation"]
+        for path in Path("outputs").rglob("config.yaml")
+    }
+    assert found == {True: held, False: (given and held) or 0.0}
+
+
 def test_a_search_without_final_runs(words: Words, space: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["tune", "recsys.sasrec", *words, "--space", str(space), "--trials", "1", "--trial-seeds", "1"]
     assert run([*command, "--seeds", "0", "-q"]) == 0

@@ -63,7 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, or the exit code of the error.
     """
     parser = argparse.ArgumentParser(prog="python -m nearfar.pipelines.noisy_labels", description=__doc__)
-    parser.add_argument("--data-dir", type=Path, required=True, help="folder of all data sets")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=Path(),
+        help="folder of the data; MovieLens needs none, others are skipped",
+    )
     parser.add_argument("--domains", nargs="+", default=list(SOURCES), help=f"of {', '.join(SOURCES)}")
     parser.add_argument("--methods", nargs="+", help="of the classifiers; all by default")
     parser.add_argument("--seeds", type=int, default=5, help="of subset, wrong labels and classifier")
