@@ -336,6 +336,7 @@ for loss_of in (grace_loss, costa_loss):
     # What averaging over processes leaves of the gradient.
     found.append((loss.detach(), [g / 2 for g in torch.autograd.grad(loss, parts)]))
 torch.save(found, f"{folder}/{rank}.pt")
+dist.barrier()  # who leaves first must not take the connections of the other one down
 dist.destroy_process_group()
 """
 
