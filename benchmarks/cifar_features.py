@@ -36,29 +36,25 @@ from torch import Tensor
 
 from nearfar.atomic import write_atomically
 from nearfar.calibration.cifar import read_cifar
-from nearfar.calibration.gaussians.outliers import inliers
 from nearfar.data import content_digest
 from nearfar.labels import (
     balanced_accuracy,
     class_counts,
     head_classes,
-    keep_most,
-    label_agreement,
     label_noise,
     long_tail,
     purity,
     recall_by_class,
 )
-from nearfar.optional import installed, require
+from nearfar.optional import require
 from nearfar.pipelines.noisy_labels.baselines import (
     BASELINES,
     KEEP,
     CannotRunError,
     available,
-    cleanlab_suspects,
-    standardized,
 )
 from nearfar.pipelines.noisy_labels.experiment import REFERENCE, differences, summary
+from nearfar.pipelines.noisy_labels.filters import filters
 from nearfar.runtime import generator, numpy_generator, stream_seed
 
 RESULTS = Path(__file__).with_name("results") / "cifar-features.json"
@@ -271,23 +267,6 @@ def run(data: Features, ratio: float, noise: float, seeds: Sequence[int]) -> dic
         "purity": purities,
         "notes": left_out,
     }
-
-
-def filters(
-    x: NDArray[np.float32], labels: NDArray[np.int64], seed: int
-) -> dict[str, NDArray[np.bool_] | None]:
-    """Rows that each filter keeps, ``None`` if it cannot run; scaled features, as classifiers see them."""
-    rows, _ = standardized(x, x)
-    kept: dict[str, NDArray[np.bool_] | None] = {
-        "none": np.ones(len(labels), dtype=bool),
-        "lof": inliers(rows, labels, "lof").numpy(),
-        "knn": keep_most(label_agreement(rows, labels), labels, KEEP).numpy(),
-    }
-    try:
-        kept["cleanlab"] = ~cleanlab_suspects(rows, labels, seed) if installed("cleanlab") else None
-    except CannotRunError:
-        kept["cleanlab"] = None
-    return kept
 
 
 # Report

@@ -33,7 +33,7 @@ from nearfar.calibration.rcal.method import RCAL
 from nearfar.calibration.task import CalibrationTask
 from nearfar.config import override_layer, resolve
 from nearfar.labels import balanced_accuracy, head_classes, purity
-from nearfar.pipelines.noisy_labels.baselines import CannotRunError, available, standardized
+from nearfar.pipelines.noisy_labels.baselines import CannotRunError, available
 from nearfar.pipelines.seeds import summarise
 from nearfar.runtime import Runtime
 from nearfar.training import fit
@@ -159,11 +159,10 @@ def _scores(
     baselines, notes = available(names)
     for note in notes:
         print(note)
-    train, test = standardized(x, x_test)
     found: dict[str, float | None] = {}
     for baseline in baselines:
         try:
-            found[baseline.title] = balanced_accuracy(y, baseline.fit_predict(train, given, test, seed))
+            found[baseline.title] = balanced_accuracy(y, baseline.fit_predict(x, given, x_test, seed))
         except CannotRunError:
             found[baseline.title] = None
     return found

@@ -10,6 +10,7 @@ from nearfar.labels.encoded import encode_labels
 from nearfar.labels.head import head_classes
 from nearfar.labels.label_noise import NOISE_KINDS, NoisyLabels, empirical_transition, label_noise
 from nearfar.labels.long_tail import PROFILES, long_tail, long_tail_counts
+from nearfar.labels.per_class import rows_per_class
 from nearfar.labels.purity import Purity, purity
 from nearfar.objectives.balanced_softmax import balanced_softmax, logit_adjustment
 
@@ -35,4 +36,5 @@ __all__ = [
     "long_tail_counts",
     "purity",
     "recall_by_class",
+    "rows_per_class",
 ]

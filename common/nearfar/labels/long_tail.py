@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nearfar.config.suggest import suggest
 from nearfar.errors import ConfigError, DataError
 from nearfar.labels.codes import Values, class_codes, class_counts
+from nearfar.labels.per_class import rows_per_class
 
 Profile: TypeAlias = Literal["exp", "step"]
 PROFILES: tuple[str, ...] = get_args(Profile)
@@ -109,12 +110,7 @@ def long_tail(
             f"largest: class {k} has {available[k]} items and would need {wanted[k]} for largest={largest} and "
             f"ratio={ratio}; at most largest={_most_possible(available, ratio, profile)} is possible"
         )
-    order = np.argsort(codes, kind="stable")
-    chosen = [
-        rng.permutation(rows)[:size]
-        for rows, size in zip(np.split(order, np.cumsum(available)[:-1]), wanted, strict=True)
-    ]
-    return np.sort(np.concatenate(chosen)).astype(np.int64)
+    return rows_per_class(codes, wanted, rng)
 
 
 def _most_possible(available: NDArray[np.int64], ratio: float, profile: Profile) -> int:

@@ -20,7 +20,7 @@ from nearfar.calibration.cifar import read_cifar
 from nearfar.config import suggest
 from nearfar.data import content_digest
 from nearfar.errors import DataError
-from nearfar.labels import encode_labels
+from nearfar.labels import encode_labels, rows_per_class
 from nearfar.optional import require
 from nearfar.runtime import numpy_generator
 
@@ -137,10 +137,8 @@ def _digits() -> LabelledDataset:
     found: Any = require("sklearn.datasets", "the digits").load_digits()
     x = torch.from_numpy(found.images).float()[:, None] / 16
     y = np.asarray(found.target, dtype=np.int64)
-    rng = numpy_generator(0, "digits_test")
     test = np.zeros(len(y), dtype=bool)
-    for label in range(10):
-        test[rng.permutation(np.flatnonzero(y == label))[:TEST_PER_CLASS]] = True
+    test[rows_per_class(y, [TEST_PER_CLASS] * 10, numpy_generator(0, "digits_test"))] = True
     part, labels = torch.from_numpy(test), torch.from_numpy(y)
     return LabelledDataset(
         "digits",

@@ -11,7 +11,7 @@ from torch import Tensor
 from nearfar.calibration.config import CalibrationConfig
 from nearfar.calibration.datasets import LabelledDataset
 from nearfar.errors import DataError
-from nearfar.labels import label_noise, long_tail
+from nearfar.labels import class_counts, label_noise, long_tail, rows_per_class
 from nearfar.runtime import numpy_generator
 
 
@@ -83,10 +83,8 @@ def _held_out(given: np.ndarray, config: CalibrationConfig) -> np.ndarray:
     held = np.zeros(len(given), dtype=bool)
     if config.validation == 0:
         return held
-    rng = numpy_generator(config.seed, "held_out")
-    for label in np.unique(given):
-        members = rng.permutation(np.flatnonzero(given == label))
-        held[members[: int(config.validation * len(members) + 1e-9)]] = True
+    sizes = (config.validation * class_counts(given) + 1e-9).astype(np.int64)
+    held[rows_per_class(given, sizes, numpy_generator(config.seed, "held_out"))] = True
     if not held.any():
         largest = np.bincount(given).max()
         raise DataError(

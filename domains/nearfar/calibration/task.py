@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nearfar.adapters import representations
+from nearfar.adapters import Inputs, representations
 from nearfar.atomic import write_atomically
 from nearfar.calibration.classifier import CalibratedClassifier, save_classifier
 from nearfar.calibration.config import CalibrationConfig
@@ -64,7 +64,10 @@ class CalibrationTask(Task):
         self.config, self.method_class = config, method_class
         self.dataset = load_dataset(config.data, config.data_dir)
         self.training = training_rows(self.dataset, config)
-        self.inputs = inputs_for(self.dataset.x_train[self.training.rows], self.dataset)
+        x_train, training = self.dataset.x_train, self.training
+        self.inputs = inputs_for(x_train[training.rows], self.dataset)
+        self.tested = inputs_for(self.dataset.x_test, self.dataset)
+        self.held = inputs_for(x_train[training.held], self.dataset) if len(training.held) else self.inputs
         data, name, how = self.dataset, self.dataset.name, ["as it is"]
         if config.spoil:
             i, n = config.imbalance, config.noise
@@ -96,24 +99,23 @@ class CalibrationTask(Task):
     def evaluate(self, method: Any, split: Split) -> dict[str, float]:
         """Accuracy overall, by class, and by how frequent classes are."""
         if split == "test":
-            return self._scores(self._predicted(method, self.dataset.x_test), self.dataset.y_test)
-        rows, given = self.training.held, self.training.held_given
-        if not len(rows):
-            rows, given = self.training.rows, self.training.given
-        return self._scores(self._predicted(method, self.dataset.x_train[rows]), given)
+            return self._scores(_predicted(method, self.tested), self.dataset.y_test)
+        if len(self.training.held):
+            return self._scores(_predicted(method, self.held), self.training.held_given)
+        return self._scores(_predicted(method, self.inputs), self.training.given)
 
     def test(self, method: Any, folder: Path) -> dict[str, float]:
         """The same on the test part, and which labels were right and which were trusted."""
         data, y = self.dataset, self.dataset.y_test
-        predicted = self._predicted(method, data.x_test)
+        predicted = _predicted(method, self.tested)
         TestPredictions.of(data.x_test, y, predicted).write(folder / FILE)
         metrics = self._scores(predicted, y)
-        training, gaussians = self.training, getattr(method, "gaussians", None)
+        gaussians = getattr(method, "gaussians", None)
         kept = None if gaussians is None else method.kept.cpu()
         metrics |= self._purity(kept)
         write_atomically(folder / CLASSES, self._class_table(predicted, kept, gaussians))
         if kept is not None:
-            learnt = self._predicted(method, data.x_train[training.rows])
+            learnt = _predicted(method, self.inputs)
             write_atomically(folder / SUSPECTS, self._suspect_table(kept, learnt))
         if installed("matplotlib"):
             draw_confusion(y, predicted, data.classes, folder / CONFUSION)
@@ -210,10 +212,10 @@ class CalibrationTask(Task):
         classifier = CalibratedClassifier(method.encoder, method.head, data.classes, data.x_train.shape[1:])
         save_classifier(classifier, encoder_name(self.config.encoder, data), folder)
 
-    def _predicted(self, method: Any, x: Tensor) -> Tensor:
-        """Classes of rows, int64, shape ``(N,)``."""
-        logits = representations(nn.Sequential(method.encoder, method.head), inputs_for(x, self.dataset))
-        return logits.argmax(1)
+
+def _predicted(method: Any, inputs: Inputs) -> Tensor:
+    """Classes of rows, int64, shape ``(N,)``."""
+    return representations(nn.Sequential(method.encoder, method.head), inputs).argmax(1)
 
 
 def _csv(names: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -68,6 +69,8 @@ class RowBatches:
         self.unlabelled_size = min(config.pretrain.batch_size or config.batch_size, len(inputs))
         self.steps_per_epoch = epoch_steps(len(inputs), config.batch_size)
         self.unlabelled_steps = unlabelled_steps(len(inputs), config)
+        # Of the pass at hand and the next; a long one takes longer to draw than a step.
+        self._order = lru_cache(maxsize=4)(self._drawn)
 
     def batch(self, step: int) -> RowBatch:
         """Rows of a step."""
@@ -91,5 +94,5 @@ class RowBatches:
         fresh = following[~torch.isin(following, rows)]
         return torch.cat([rows, fresh[:missing]])
 
-    def _order(self, name: str, number: int) -> Tensor:
+    def _drawn(self, name: str, number: int) -> Tensor:
         return torch.randperm(len(self.inputs), generator=generator(self.seed, name, number))

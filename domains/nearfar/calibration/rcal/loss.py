@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nearfar.adapters import convex
 from nearfar.augment.draws import beta
 from nearfar.objectives.balanced_softmax import balanced_softmax
 from nearfar.objectives.views import at_least_float32
@@ -51,7 +52,7 @@ class Mixture:
         Args:
             values: Shape ``(B, ...)``.
         """
-        return self.share * values + (1 - self.share) * values[self.order]
+        return convex(values, self.order, self.share)
 
 
 def soft_labels(given: Tensor, num_classes: int, weights: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -10,7 +10,6 @@ Several processes: each has the whole batch and draws the same numbers; through 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -30,7 +29,9 @@ from nearfar.objectives.ranks import Ranks
 from nearfar.objectives.views import at_least_float32
 from nearfar.runtime import Runtime, initial_weights, stream_seed, to_device
 from nearfar.training import Method, StepContext, StepOutput, Update
-from nearfar.training.optim import PEAK_LR, build_optimizer
+from nearfar.training.optim import PEAK_LR, build_optimizer, lr_factor
+
+COSINE = OptimConfig(schedule="cosine")
 
 
 class RCAL(Method):
@@ -112,7 +113,7 @@ class RCAL(Method):
         Without milestones stage two follows ``optim.schedule``.
         """
         if optimizer == "pretrain":
-            return (1 + math.cos(math.pi * min(step / max(self.pretraining_steps, 1), 1.0))) / 2
+            return lr_factor(COSINE, min(step, self.pretraining_steps), self.pretraining_steps)
         if optimizer == "synthetic":
             return 1.0
         if not self.config.milestones:
@@ -125,7 +126,9 @@ class RCAL(Method):
         if step < self.pretraining_steps:
             return (Update("pretrain", self.contrast_step),)
         real = Update("real", self.step)
-        return (real, Update("synthetic", self.draws_step, "synthetic_")) if self._draws else (real,)
+        if not self.config.gaussians.enabled:
+            return (real,)
+        return real, Update("synthetic", self.draws_step, "synthetic_")
 
     def contrast_step(self, batch: RowBatch, ctx: StepContext) -> StepOutput:
         """Stage one: pick the other view of a row.
@@ -208,17 +211,16 @@ class RCAL(Method):
             made.fit(self.anchor, self.given, inliers=self.kept if done else None, classes=classes)
         self.kept.copy_(made.inlier_mask_)
         self.calibrated.fill_(True)
-        self._share_of_draws = _share_of_draws(made, g.draws)
+        wanted = made.draws_per_class(g.draws)
+        # All classes are as large as the largest: nothing to fill.
+        wanted = wanted if wanted.any() else made.draws_per_class("equal")
+        self._share_of_draws = wanted / wanted.max()
         self.gaussians = made
 
     def after_step(self, ctx: StepContext) -> None:
         """Stage one: the key encoder follows."""
         if self.pretraining is not None and ctx.step < self.pretraining_steps:
             self.pretraining.after_step(self.encoder)
-
-    @property
-    def _draws(self) -> bool:
-        return self.config.gaussians.enabled
 
     def _ranks(self, ctx: StepContext, size: int) -> Ranks:
         """Who encodes which rows of a batch."""
@@ -259,14 +261,6 @@ class RCAL(Method):
     def _typed(self, x: Any) -> Any:
         """Tensors of numbers in the precision of the weights."""
         return x.to(self.anchor.dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
-
-
-def _share_of_draws(gaussians: ClassGaussians, draws: str) -> Tensor:
-    """Probability of every class among draws, up to a factor, float32 on the CPU, shape ``(K,)``."""
-    kept = torch.as_tensor(gaussians.kept_counts_).cpu().float()
-    present = (kept > 0).float()
-    lacking = (kept.max() - kept) * present
-    return lacking if draws == "fill" and bool(lacking.any()) else present
 
 
 def _forget_gaussians(method: RCAL, _: object) -> None:

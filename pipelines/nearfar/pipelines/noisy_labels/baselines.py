@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from nearfar.config.suggest import suggest
 from nearfar.errors import ConfigError, DataError
-from nearfar.labels import balanced_softmax, class_codes, class_counts, keep_most, label_agreement
+from nearfar.labels import balanced_softmax, class_codes, class_counts
 from nearfar.optional import installed, missing, require
 
 Features: TypeAlias = NDArray[np.floating[Any]]
@@ -304,7 +304,9 @@ def agreeing_neighbors(x_train: Features, y_noisy: Codes, x_test: Features, seed
         x_test: Scaled, shape ``(N, m)``.
         seed: Not used.
     """
-    kept = keep_most(label_agreement(x_train, y_noisy), y_noisy, KEEP).numpy()
+    from nearfar.calibration.gaussians import inliers
+
+    kept = inliers(x_train, y_noisy, "knn", keep=KEEP).numpy()
     return _regression(x_train[kept], y_noisy[kept], x_test)
 
 

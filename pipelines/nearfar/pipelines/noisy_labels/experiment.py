@@ -16,26 +16,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearfar.errors import ConfigError, MissingDependencyError
+from nearfar.errors import ConfigError
 from nearfar.labels import (
     Purity,
     balanced_accuracy,
     class_counts,
     head_classes,
-    keep_most,
-    label_agreement,
     label_noise,
     long_tail,
     purity,
 )
-from nearfar.pipelines.noisy_labels.baselines import (
-    KEEP,
-    Baseline,
-    CannotRunError,
-    available,
-    cleanlab_suspects,
-    standardized,
-)
+from nearfar.pipelines.noisy_labels.baselines import Baseline, CannotRunError, available
+from nearfar.pipelines.noisy_labels.filters import filters
 from nearfar.pipelines.noisy_labels.representations import Representations
 from nearfar.pipelines.significance import Difference, correct, paired_difference
 from nearfar.runtime import numpy_generator
@@ -256,21 +248,9 @@ def _purities(
     x: NDArray[Any], true: NDArray[np.int64], labels: NDArray[np.int64], seed: int
 ) -> dict[str, Purity | None]:
     """Share of right labels of all rows, and of those that each filter keeps."""
-    from nearfar.calibration.gaussians.outliers import inliers
-
-    rows, _ = standardized(x, x)
     counts = class_counts(labels)
     tail = np.setdiff1d(np.flatnonzero(counts), head_classes(counts))
-    kept = {
-        "none": np.ones(len(labels), dtype=bool),
-        "lof": inliers(rows, labels, "lof").numpy(),
-        "knn": keep_most(label_agreement(rows, labels), labels, KEEP).numpy(),
+    return {
+        name: None if mask is None else purity(true, labels, mask, subset=tail)
+        for name, mask in filters(x, labels, seed).items()
     }
-    found: dict[str, Purity | None] = {
-        name: purity(true, labels, mask, subset=tail) for name, mask in kept.items()
-    }
-    try:
-        found["cleanlab"] = purity(true, labels, ~cleanlab_suspects(rows, labels, seed), subset=tail)
-    except (CannotRunError, MissingDependencyError):
-        found["cleanlab"] = None
-    return found

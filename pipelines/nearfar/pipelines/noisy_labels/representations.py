@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from nearfar.data import content_digest
 from nearfar.errors import DataError
 from nearfar.interop.recbole import packaged_dataset
-from nearfar.labels import class_codes, class_counts, encode_labels
+from nearfar.labels import class_counts, encode_labels, rows_per_class
 from nearfar.pipelines.noisy_labels.movielens import age_groups, single_genres
 from nearfar.pipelines.train import train
 from nearfar.pipelines.trained import Trained, load
@@ -144,11 +144,8 @@ def halves(
     Returns:
         Rows of either half, ascending.
     """
-    codes, first = class_codes("labels", labels), np.zeros(len(labels), dtype=bool)
-    for k in np.unique(codes):
-        rows = rng.permutation(np.flatnonzero(codes == k))
-        first[rows[: (len(rows) + 1) // 2]] = True
-    return np.flatnonzero(first), np.flatnonzero(~first)
+    first = rows_per_class(labels, (class_counts(labels) + 1) // 2, rng)
+    return first, np.setdiff1d(np.arange(len(labels)), first)
 
 
 def _halved(
