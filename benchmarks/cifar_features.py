@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nearfar.atomic import write_atomically
-from nearfar.calibration.cifar import read_cifar
+from nearfar.classification.cifar import read_cifar
 from nearfar.data import content_digest
 from nearfar.labels import (
     balanced_accuracy,

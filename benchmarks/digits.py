@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 
 from nearfar.adapters import representations
 from nearfar.atomic import write_atomically
-from nearfar.calibration.encoder import inputs_for
 from nearfar.calibration.gaussians import inliers
 from nearfar.calibration.rcal.config import RCALConfig
 from nearfar.calibration.rcal.method import RCAL
 from nearfar.calibration.task import CalibrationTask
+from nearfar.classification.encoder import inputs_for
 from nearfar.config import override_layer, resolve
 from nearfar.labels import balanced_accuracy, head_classes, purity
 from nearfar.pipelines.noisy_labels.baselines import CannotRunError, available

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from nearfar.recsys import Interactions, LeaveOneOut, leave_one_out
-from nearfar.runtime import Runtime
+from nearfar.runtime import Runtime, numpy_generator
 from nearfar.tracking import open_store
 
 
@@ -118,3 +120,22 @@ def tiny() -> list[str]:
         "device=cpu",
         "num_threads=1",
     ]
+
+
+@pytest.fixture
+def write_npz(tmp_path: Path) -> Callable[..., Path]:
+    """Function that writes a data file of features with three classes, some of its arrays replaced or left out."""
+
+    def make(name: str = "toy", **changes: Any) -> Path:
+        rng = numpy_generator(0, "npz")
+        arrays: dict[str, Any] = {}
+        for part, size in (("train", 20), ("test", 6)):
+            y = np.repeat(np.arange(3), size)
+            x = 3 * np.eye(3, 4)[y] + rng.normal(size=(len(y), 4))
+            arrays |= {f"x_{part}": x.astype(np.float32), f"y_{part}": y}
+        arrays |= changes
+        path = tmp_path / f"{name}.npz"
+        np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
+        return path
+
+    return make

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from nearfar.adapters import FeatureInputs, Inputs
-from nearfar.calibration.rcal.batches import RowBatch
 from nearfar.calibration.rcal.config import RCALConfig
 from nearfar.calibration.rcal.method import RCAL
+from nearfar.classification.row_batches import RowBatch
 from nearfar.runtime import Runtime, generator, initial_weights, numpy_generator
 from nearfar.training import StepContext
 
@@ -134,24 +133,5 @@ def images() -> Callable[..., tuple[Tensor, Tensor]]:
         for image, label in zip(x, y.tolist(), strict=True):
             image[:, 2 * label : 2 * label + 2] += 0.6
         return x, y
-
-    return make
-
-
-@pytest.fixture
-def write_npz(tmp_path: Path) -> Callable[..., Path]:
-    """Function that writes a data file of features with three classes, some of its arrays replaced or left out."""
-
-    def make(name: str = "toy", **changes: Any) -> Path:
-        rng = numpy_generator(0, "npz")
-        arrays: dict[str, Any] = {}
-        for part, size in (("train", 20), ("test", 6)):
-            y = np.repeat(np.arange(3), size)
-            x = 3 * np.eye(3, 4)[y] + rng.normal(size=(len(y), 4))
-            arrays |= {f"x_{part}": x.astype(np.float32), f"y_{part}": y}
-        arrays |= changes
-        path = tmp_path / f"{name}.npz"
-        np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
-        return path
 
     return make

@@ -10,19 +10,20 @@ import torch
 from torch import Tensor
 
 from nearfar.adapters import FeatureInputs
-from nearfar.calibration.rcal.batches import RowBatches, epoch_steps, unlabelled_steps
+from nearfar.calibration.rcal.batches import StageBatches, unlabelled_steps
 from nearfar.calibration.rcal.config import RCALConfig
+from nearfar.classification.row_batches import epoch_steps
 from nearfar.training.prefetch import Prefetch
 
 Make = Callable[..., RCALConfig]
 
 
-def source(config: RCALConfig, n: int = 21) -> RowBatches:
+def source(config: RCALConfig, n: int = 21) -> StageBatches:
     """Rows whose only feature is their number, and whose label is its last digit."""
-    return RowBatches(FeatureInputs(torch.arange(n).float()[:, None]), torch.arange(n) % 10, config)
+    return StageBatches(FeatureInputs(torch.arange(n).float()[:, None]), torch.arange(n) % 10, config)
 
 
-def steps(batches: RowBatches, first: int, last: int) -> list[Tensor]:
+def steps(batches: StageBatches, first: int, last: int) -> list[Tensor]:
     return [batches.batch(step).rows for step in range(first, last)]
 
 

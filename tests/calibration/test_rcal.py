@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nearfar.adapters import FeatureInputs, ImageInputs, representations
-from nearfar.calibration.rcal.batches import RowBatch, RowBatches
+from nearfar.calibration.rcal.batches import StageBatches
 from nearfar.calibration.rcal.config import RCALConfig
 from nearfar.calibration.rcal.loss import Mixture
 from nearfar.calibration.rcal.method import RCAL
+from nearfar.classification.row_batches import RowBatch
 from nearfar.encoders import SmallCNN
 from nearfar.errors import ConfigError, PreemptedError
 from nearfar.runtime import Runtime, generator, initial_weights
@@ -193,7 +194,7 @@ def test_the_gradient_of_the_regulariser(
 
 def run(method: RCAL, config: RCALConfig, runtime: Runtime, **options: Any) -> FitResult:
     """Train to the end."""
-    source = RowBatches(method.inputs, method.given, config)
+    source = StageBatches(method.inputs, method.given, config)
     return fit(method, source, config=config, runtime=runtime, quiet=True, **options)
 
 

@@ -25,9 +25,10 @@ from nearfar.adapters import (
     SequenceRepresentation,
     SeriesInputs,
     SeriesRepresentation,
+    as_inputs,
     representations,
 )
-from nearfar.calibration.trainer import RCALTrainer, as_inputs
+from nearfar.calibration.trainer import RCALTrainer
 from nearfar.encoders import MLP, SmallCNN
 from nearfar.errors import ConfigError, DataError
 from nearfar.optional import PACKAGES, installed
@@ -250,7 +251,7 @@ def test_fit_alone_calibrates_the_encoder_as_it_is(blobs: Make) -> None:
 
 def test_stages_one_by_one_are_the_method_in_one_go(blobs: Make) -> None:
     """Stage one of the trainer is that of a run: same rows, same draws, same weights."""
-    from nearfar.calibration.rcal.batches import RowBatches
+    from nearfar.calibration.rcal.batches import StageBatches
     from nearfar.calibration.rcal.method import RCAL
     from nearfar.runtime import Runtime
     from nearfar.training import fit
@@ -259,7 +260,13 @@ def test_stages_one_by_one_are_the_method_in_one_go(blobs: Make) -> None:
     made = RCALTrainer(mlp(), x, y, **QUICK).pretrain()
     config = made.config.model_copy(update={"epochs": 2})
     method = RCAL(config, mlp(), FeatureInputs(x), y, 3)
-    fit(method, RowBatches(method.inputs, y, config), config=config, runtime=Runtime.start("cpu"), quiet=True)
+    fit(
+        method,
+        StageBatches(method.inputs, y, config),
+        config=config,
+        runtime=Runtime.start("cpu"),
+        quiet=True,
+    )
     state = method.encoder.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in made.method.encoder.state_dict().items())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -53,7 +55,7 @@ def representations(
     device, found = device_of(encoder), []
     with evaluating(encoder):
         for rows in wanted.split(size):
-            z = encoder(_in_precision_of(encoder, to_device(inputs.rows(rows), device)))
+            z = encoder(in_precision_of(encoder, to_device(inputs.rows(rows), device)))
             if not isinstance(z, Tensor) or z.dim() != 2 or len(z) != len(rows):
                 got = f"shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
                 raise ValueError(
@@ -71,8 +73,24 @@ def representations(
     return torch.cat(found)
 
 
-def _in_precision_of(encoder: nn.Module, batch: object) -> object:
-    """A tensor of numbers in the precision of the weights; anything else as it is."""
+def width_of(encoder: nn.Module, inputs: Inputs) -> int:
+    """Numbers in a representation: ``encoder.dim``, or what a first row shows.
+
+    Args:
+        encoder: Turns a batch into shape ``(B, m)``.
+        inputs: The data.
+    """
+    known: int | None = getattr(encoder, "dim", None)
+    return known or representations(encoder, inputs, torch.zeros(1, dtype=torch.int64)).shape[1]
+
+
+def in_precision_of(encoder: nn.Module, batch: Any) -> Any:
+    """A tensor of numbers in the precision of the weights; anything else as it is.
+
+    Args:
+        encoder: It has the weights; without any the batch stays.
+        batch: Shape ``(B, ...)``, or anything that is no tensor.
+    """
     if not isinstance(batch, Tensor) or not batch.is_floating_point():
         return batch
     weights = (p.dtype for p in encoder.parameters() if p.is_floating_point())

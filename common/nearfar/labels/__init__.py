@@ -3,7 +3,12 @@
 What is made of labels alone is an array of numpy; what is made of features or logits is a tensor on their device.
 """
 
-from nearfar.labels.accuracy import accuracy_by_frequency, balanced_accuracy, recall_by_class
+from nearfar.labels.accuracy import (
+    accuracy_by_frequency,
+    balanced_accuracy,
+    classification_scores,
+    recall_by_class,
+)
 from nearfar.labels.agreement import default_neighbors, keep_most, label_agreement
 from nearfar.labels.codes import class_codes, class_counts
 from nearfar.labels.encoded import encode_labels
@@ -24,6 +29,7 @@ __all__ = [
     "balanced_softmax",
     "class_codes",
     "class_counts",
+    "classification_scores",
     "default_neighbors",
     "empirical_transition",
     "encode_labels",

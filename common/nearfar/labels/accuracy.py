@@ -53,6 +53,32 @@ def balanced_accuracy(true: Values, predicted: Values) -> float:
     return float(np.mean(list(recalls.values())))
 
 
+def classification_scores(true: Values, predicted: Values, counts: Values) -> dict[str, float]:
+    """What classifiers of long tails are reported by.
+
+    Args:
+        true: Class codes of test items, shape ``(n,)``.
+        predicted: Class codes, shape ``(n,)``.
+        counts: Training items of each class, shape ``(K,)``.
+
+    Returns:
+        ``accuracy``, ``balanced_accuracy``, and those of :func:`accuracy_by_frequency`.
+
+    Raises:
+        DataError: As :func:`accuracy_by_frequency`.
+
+    Example:
+        >>> classification_scores([0, 1], [0, 0], [30, 5])
+        {'accuracy': 0.5, 'balanced_accuracy': 0.5, 'medium': 1.0, 'few': 0.0}
+    """
+    right = as_array(true) == as_array(predicted)
+    found = {
+        "accuracy": float(np.mean(right, dtype=np.float64)),
+        "balanced_accuracy": balanced_accuracy(true, predicted),
+    }
+    return {**found, **accuracy_by_frequency(true, predicted, counts)}
+
+
 def accuracy_by_frequency(
     true: Values, predicted: Values, counts: Values, *, many: int = 100, few: int = 20
 ) -> dict[str, float]:

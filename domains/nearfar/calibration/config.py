@@ -2,32 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
 from pydantic import Field
 
-from nearfar.config import OptimConfig, RunConfig, SelectionConfig, Settings
-
-NoiseKind: TypeAlias = Literal["imb", "sym", "sym-inclusive", "pair", "pair-next", "rolt-new"]
-EncoderName: TypeAlias = Literal["auto", "small_cnn", "resnet32", "resnet18", "mlp", "identity"]
-
-
-class ImbalanceConfig(Settings):
-    """How the classes of the training part are thinned out."""
-
-    ratio: float = Field(10.0, ge=1, le=100_000, description="Largest class to smallest; 1 keeps them equal.")
-    profile: Literal["exp", "step"] = Field("exp", description="Sizes fall geometrically, or in one step.")
-    largest: int | None = Field(None, ge=1, description="Rows of the largest class; null is all it has.")
-
-
-class NoiseConfig(Settings):
-    """How labels of the training part are made wrong, after it was thinned out."""
-
-    rate: float = Field(0.4, ge=0, lt=1, description="Share of wrong labels.")
-    kind: NoiseKind = Field(
-        "imb",
-        description="imb: to other classes by their size (RCAL); sym, sym-inclusive, pair, pair-next, rolt-new.",
-    )
+from nearfar.classification.settings import EncoderName, ImbalanceConfig, NoiseConfig
+from nearfar.config import OptimConfig, RunConfig, SelectionConfig
 
 
 class CalibrationConfig(RunConfig):
@@ -35,7 +13,8 @@ class CalibrationConfig(RunConfig):
 
     data: str = Field(
         "digits",
-        description="digits, cifar10, cifar100 or an .npz file with x_train, y_train, x_test, y_test.",
+        description="digits, superclass-digits, cifar10, cifar100, or an .npz file with x_train, y_train, x_test, "
+        "y_test.",
     )
     spoil: bool = Field(
         True, description="Thin out classes and make labels wrong; false takes the data as they are."

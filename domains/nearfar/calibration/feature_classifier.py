@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nearfar.adapters import FeatureInputs
 from nearfar.calibration.gaussians import ClassGaussians
-from nearfar.calibration.rcal.batches import RowBatches, epoch_steps
+from nearfar.calibration.rcal.batches import StageBatches
 from nearfar.calibration.rcal.config import (
     GaussiansConfig,
     Outlier,
@@ -23,6 +23,7 @@ from nearfar.calibration.rcal.config import (
     Weighting,
 )
 from nearfar.calibration.rcal.method import RCAL
+from nearfar.classification.row_batches import epoch_steps
 from nearfar.config import OptimConfig
 from nearfar.encoders import Identity
 from nearfar.errors import ConfigError, DataError
@@ -206,7 +207,7 @@ class RCALFeatureClassifier(_sklearn.ClassifierMixin, _sklearn.BaseEstimator):  
         runtime = Runtime.start(config.device)
         try:
             method = RCAL(config, Identity(x.shape[1]), inputs, codes, num_classes).to(runtime.device)
-            fit(method, RowBatches(inputs, codes, config), config=config, runtime=runtime, quiet=True)
+            fit(method, StageBatches(inputs, codes, config), config=config, runtime=runtime, quiet=True)
             method.calibrate()  # also after no epoch at all
         finally:
             runtime.close()

@@ -6,8 +6,6 @@ labels to select by. Validation metrics are measured under labels as given: on r
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -19,16 +17,18 @@ from torch import Tensor, nn
 
 from nearfar.adapters import Inputs, representations
 from nearfar.atomic import write_atomically
-from nearfar.calibration.classifier import CalibratedClassifier, save_classifier
 from nearfar.calibration.config import CalibrationConfig
-from nearfar.calibration.datasets import load_dataset
-from nearfar.calibration.encoder import encoder_for, encoder_name, inputs_for
-from nearfar.calibration.plots import draw_confusion, draw_donors
-from nearfar.calibration.spoilt import training_rows
+from nearfar.calibration.plots import draw_donors
+from nearfar.classification.class_matrix import draw_confusion
+from nearfar.classification.classifier import TrainedClassifier, save_classifier
+from nearfar.classification.datasets import load_dataset
+from nearfar.classification.encoder import encoder_for, encoder_name, inputs_for
+from nearfar.classification.training_rows import training_rows
 from nearfar.config import RunConfig
 from nearfar.data import content_digest
+from nearfar.data.csv_text import csv_text
 from nearfar.data.predictions import FILE, TestPredictions
-from nearfar.labels import accuracy_by_frequency, balanced_accuracy, head_classes, purity
+from nearfar.labels import classification_scores, head_classes, purity
 from nearfar.optional import installed
 from nearfar.runtime import Runtime
 from nearfar.training import BatchSource, Cases, DatasetCard, Method, Task
@@ -63,7 +63,8 @@ class CalibrationTask(Task):
     def __init__(self, config: CalibrationConfig, method_class: type[Any]) -> None:
         self.config, self.method_class = config, method_class
         self.dataset = load_dataset(config.data, config.data_dir)
-        self.training = training_rows(self.dataset, config)
+        spoilt = {"imbalance": config.imbalance, "noise": config.noise} if config.spoil else {}
+        self.training = training_rows(self.dataset, seed=config.seed, validation=config.validation, **spoilt)
         x_train, training = self.dataset.x_train, self.training
         self.inputs = inputs_for(x_train[training.rows], self.dataset)
         self.tested = inputs_for(self.dataset.x_test, self.dataset)
@@ -124,12 +125,7 @@ class CalibrationTask(Task):
         return metrics
 
     def _scores(self, predicted: Tensor, y: Tensor) -> dict[str, float]:
-        counts = self.training.counts(self.dataset.num_classes)
-        found = {
-            "accuracy": float((predicted == y).double().mean()),
-            "balanced_accuracy": balanced_accuracy(y, predicted),
-        }
-        return {**found, **accuracy_by_frequency(y, predicted, counts)}
+        return classification_scores(y, predicted, self.training.counts(self.dataset.num_classes))
 
     def _purity(self, kept: Tensor | None) -> dict[str, float]:
         """How many labels are right: all of them, of those kept, of those in the tail."""
@@ -174,7 +170,7 @@ class CalibrationTask(Task):
                 told["recall"] = f"{float((predicted[of_class] == number).double().mean()):.4f}"
             lines.append(told)
         names = ("class", "rows", "purity", "kept", "purity_kept", "donors", "weights", "recall")
-        return _csv(names, lines)
+        return csv_text(names, lines)
 
     def _suspect_table(self, kept: Tensor, learnt: Tensor) -> str:
         """Rows whose label is not trusted, by their place in the training part."""
@@ -189,7 +185,7 @@ class CalibrationTask(Task):
             if training.true is not None:
                 told["true"] = classes[int(training.true[place])]
             lines.append(told)
-        return _csv(("row", "given", "predicted", "true"), lines)
+        return csv_text(("row", "given", "predicted", "true"), lines)
 
     @classmethod
     def read_cases(cls, path: Path, metrics: Sequence[str]) -> Cases:
@@ -209,18 +205,10 @@ class CalibrationTask(Task):
     def export(self, method: Any, folder: Path) -> None:
         """Write encoder and head as :func:`nearfar.calibration.load_classifier` reads them."""
         data = self.dataset
-        classifier = CalibratedClassifier(method.encoder, method.head, data.classes, data.x_train.shape[1:])
+        classifier = TrainedClassifier(method.encoder, method.head, data.classes, data.x_train.shape[1:])
         save_classifier(classifier, encoder_name(self.config.encoder, data), folder)
 
 
 def _predicted(method: Any, inputs: Inputs) -> Tensor:
     """Classes of rows, int64, shape ``(N,)``."""
     return representations(nn.Sequential(method.encoder, method.head), inputs).argmax(1)
-
-
-def _csv(names: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()

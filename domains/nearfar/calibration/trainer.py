@@ -8,12 +8,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch import nn
 
-from nearfar.adapters import DatasetInputs, FeatureInputs, ImageInputs, Inputs, SeriesInputs, representations
+from nearfar.adapters import as_inputs, representations
 from nearfar.calibration.gaussians import ClassGaussians
-from nearfar.calibration.rcal.batches import RowBatches
+from nearfar.calibration.rcal.batches import StageBatches
 from nearfar.calibration.rcal.config import RCALConfig
 from nearfar.calibration.rcal.method import RCAL
 from nearfar.config.hyper import HyperParameters
@@ -35,35 +34,6 @@ _HYPER = HyperParameters(
 )
 
 
-def as_inputs(rows: Any) -> Inputs:
-    """Rows of data in the form the trainer needs.
-
-    Args:
-        rows: ``Inputs``; a map-style dataset of torch; or an array or tensor: features ``(N, m)``, series
-            ``(N, T, F)``, images ``(N, C, H, W)``.
-
-    Raises:
-        DataError: If it is none of these.
-
-    Example:
-        >>> type(as_inputs(torch.zeros(3, 2))).__name__
-        'FeatureInputs'
-    """
-    if isinstance(rows, Inputs):
-        return rows
-    if isinstance(rows, Dataset):
-        return DatasetInputs(rows)
-    kinds: dict[int, type[Inputs]] = {2: FeatureInputs, 3: SeriesInputs, 4: ImageInputs}
-    x = rows if isinstance(rows, Tensor) else np.asarray(rows)
-    kind: Any = kinds.get(x.ndim)
-    if kind is None:
-        raise DataError(
-            f"rows: (N, m), (N, T, F), (N, C, H, W), a dataset or nearfar.adapters inputs expected, got {x.ndim} axes"
-        )
-    made: Inputs = kind(x)
-    return made
-
-
 class RCALTrainer:
     """RCAL (Zhang et al., ICCV 2023) around an encoder.
 
@@ -73,7 +43,7 @@ class RCALTrainer:
     Args:
         encoder: Any module that turns a batch of rows into ``(B, m)``; see :mod:`nearfar.adapters` for others. It is
             trained in place.
-        rows: Training data, as of :func:`as_inputs`.
+        rows: Training data, as of :func:`nearfar.adapters.as_inputs`.
         labels: As given, of any hashable type, shape ``(N,)``.
         head: ``(B, m) -> (B, K)``; linear by default.
         verbose: Show progress on standard error.
@@ -161,7 +131,7 @@ class RCALTrainer:
         """Probability of every class, shape ``(M, K)``.
 
         Args:
-            rows: As of :func:`as_inputs`.
+            rows: As of :func:`nearfar.adapters.as_inputs`.
         """
         both = nn.Sequential(self.method.encoder, self.method.head)
         logits = representations(both, as_inputs(rows)).float()
@@ -172,7 +142,7 @@ class RCALTrainer:
         """Most probable classes, shape ``(M,)``.
 
         Args:
-            rows: As of :func:`as_inputs`.
+            rows: As of :func:`nearfar.adapters.as_inputs`.
         """
         found: NDArray[Any] = self.classes_[self.predict_proba(rows).argmax(1)]
         return found
@@ -219,7 +189,7 @@ class RCALTrainer:
         self.method.gaussians = None
 
     def _run(self, config: RCALConfig) -> FitResult:
-        source = RowBatches(self.inputs, self._given, config)
+        source = StageBatches(self.inputs, self._given, config)
         result = fit(
             self.method,
             source,

@@ -17,13 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nearfar.adapters import Inputs, representations
+from nearfar.adapters import Inputs, in_precision_of, representations, width_of
 from nearfar.calibration.gaussians import ClassGaussians
-from nearfar.calibration.rcal.batches import RowBatch, RowBatches, epoch_steps, unlabelled_steps
+from nearfar.calibration.rcal.batches import StageBatches, unlabelled_steps
 from nearfar.calibration.rcal.config import RCALConfig
 from nearfar.calibration.rcal.loss import Mixture, classification_loss, drift, soft_labels
 from nearfar.calibration.rcal.pretraining import Pretraining
+from nearfar.classification.row_batches import RowBatch, epoch_steps
 from nearfar.config import OptimConfig
+from nearfar.encoders.shares import shares_of
 from nearfar.errors import ConfigError
 from nearfar.objectives.ranks import Ranks
 from nearfar.objectives.views import at_least_float32
@@ -73,7 +75,7 @@ class RCAL(Method):
         self.config, self.inputs, self.given, self.num_classes = config, inputs, given.cpu(), num_classes
         self.epoch = epoch_steps(len(inputs), config.batch_size)
         self.pretraining_steps = unlabelled_steps(len(inputs), config)
-        dim = getattr(encoder, "dim", None) or _width(encoder, inputs)
+        dim = width_of(encoder, inputs)
         self.encoder = encoder
         with initial_weights(stream_seed(config.seed, "head")):
             self.head = nn.Linear(dim, num_classes) if head is None else head
@@ -88,9 +90,9 @@ class RCAL(Method):
         self.register_load_state_dict_post_hook(_forget_gaussians)  # type: ignore[no-untyped-call]
 
     @staticmethod
-    def batches(config: RCALConfig, inputs: Inputs, given: Tensor, runtime: Runtime) -> RowBatches:  # noqa: ARG004
+    def batches(config: RCALConfig, inputs: Inputs, given: Tensor, runtime: Runtime) -> StageBatches:  # noqa: ARG004
         """Rows of every step."""
-        return RowBatches(inputs, given, config)
+        return StageBatches(inputs, given, config)
 
     def optimizers(self, config: OptimConfig) -> dict[str, torch.optim.Optimizer]:
         """``pretrain`` over encoder and projector, ``real`` over encoder and head, ``synthetic`` over the head."""
@@ -138,7 +140,7 @@ class RCAL(Method):
             ctx: Of the step.
         """
         assert self.pretraining is not None
-        first, second = self.inputs.two_views(self._typed(batch.x), ctx.rng("views"))
+        first, second = self.inputs.two_views(in_precision_of(self, batch.x), ctx.rng("views"))
         ranks = self._ranks(ctx, len(batch.rows))
         own = (first, second) if ranks.group is None else (first[ranks.own_rows], second[ranks.own_rows])
         loss = self.pretraining.loss(self.encoder, *own, ranks)
@@ -153,7 +155,7 @@ class RCAL(Method):
         """
         self.calibrate()
         c, size = self.config, len(batch.rows)
-        x = self.inputs.weak(self._typed(batch.x), ctx.rng("augment"))
+        x = self.inputs.weak(in_precision_of(self, batch.x), ctx.rng("augment"))
         mixture = Mixture.draw(self.anchor.new_empty(size, 0), c.mixup, ctx.rng("mixup"))
         weights = self.kept[batch.rows] if c.real_rows == "kept" else None
         targets = mixture.of(soft_labels(batch.given, self.num_classes, weights, self.anchor.dtype))
@@ -224,13 +226,7 @@ class RCAL(Method):
 
     def _ranks(self, ctx: StepContext, size: int) -> Ranks:
         """Who encodes which rows of a batch."""
-        ranks = Ranks.sharing(ctx.runtime.group, size)
-        if ranks.group is not None and any(_by_batch(module) for module in self.encoder.modules()):
-            raise ConfigError(
-                "encoder: its batch normalisation would see a part of the batch on each process; take one process, or "
-                "an encoder without it (small_cnn)"
-            )
-        return ranks
+        return shares_of(self.encoder, ctx.runtime.group, size)
 
     def _encoded(
         self, x: Any, mixture: Mixture, anchor: Tensor | None, ranks: Ranks
@@ -258,19 +254,7 @@ class RCAL(Method):
         z, z_mixed = self.encoder(torch.cat([x, mixed])).chunk(2)
         return z, z_mixed, anchor
 
-    def _typed(self, x: Any) -> Any:
-        """Tensors of numbers in the precision of the weights."""
-        return x.to(self.anchor.dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
-
 
 def _forget_gaussians(method: RCAL, _: object) -> None:
     """They follow from other representations now."""
     method.gaussians = None
-
-
-def _width(encoder: nn.Module, inputs: Inputs) -> int:
-    return representations(encoder, inputs, torch.zeros(1, dtype=torch.int64)).shape[1]
-
-
-def _by_batch(module: nn.Module) -> bool:
-    return isinstance(module, nn.modules.batchnorm._BatchNorm)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from nearfar.calibration.datasets import LabelledDataset, load_dataset
-from nearfar.calibration.encoder import encoder_for, encoder_name, inputs_for
+from nearfar.classification.datasets import LabelledDataset, load_dataset
+from nearfar.classification.encoder import encoder_for, encoder_name, inputs_for
 from nearfar.encoders import Standardised
 from nearfar.errors import ConfigError, DataError
 from nearfar.optional import PACKAGES, installed
@@ -116,7 +116,7 @@ def bad(value: float, row: int = 3) -> Any:
         ({"x_test": None, "y_train": None}, r"toy\.npz lacks y_train, x_test; it holds x_train, y_test"),
         (
             {"y_train": np.zeros((60, 1))},
-            r"y_train, y_test and y_train_true hold one class a row, shape \(n,\)",
+            r"y_train, y_test hold one class a row, shape \(n,\)",
         ),
         ({"y_train": np.zeros(59, int)}, r"y_train: one class a row expected, shape \(60,\), got \(59,\)"),
         ({"y_test": np.zeros(17, int)}, r"y_test: one class a row expected, shape \(18,\), got \(17,\)"),

@@ -1,22 +1,23 @@
 """From ``data=<name or file>`` to rows with classes: digits, CIFAR, a file of yours.
 
-All of them are clean and whole; :mod:`nearfar.calibration.spoilt` thins classes out and makes labels wrong.
+All of them are clean and whole; :mod:`nearfar.classification.training_rows` thins classes out and makes labels wrong.
 """
 
 from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from nearfar.calibration.cifar import read_cifar
+from nearfar.classification.cifar import read_cifar
 from nearfar.config import suggest
 from nearfar.data import content_digest
 from nearfar.errors import DataError
@@ -24,8 +25,13 @@ from nearfar.labels import encode_labels, rows_per_class
 from nearfar.optional import require
 from nearfar.runtime import numpy_generator
 
+FINE = ("y_train_fine", "y_test_fine")
 TEST_PER_CLASS = 50
 DIGITS_LARGEST = 120
+# Coarse class of every digit, and how many of each digit are trained on: a large class of five digits, one of two,
+# three rare ones of one.
+SUPERCLASSES = (0, 0, 0, 0, 0, 1, 1, 2, 3, 4)
+SUPERCLASS_SIZES = (80, 80, 80, 80, 80, 40, 40, 20, 12, 12)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +48,11 @@ class LabelledDataset:
         classes: What the numbers stand for.
         true: Right classes of the training rows, where known; ``y_train`` may be wrong then. Shape ``(n,)``.
         largest: Rows of the largest class when it is thinned out and nobody says otherwise.
+        fine_train: Finer classes of the training rows, where known, inside those of ``y_train``: to look for, never to
+            learn from. int64, shape ``(n,)``.
+        fine_test: Those of the test rows, shape ``(M,)``.
+        sizes: Training rows of every finer class (of every class, without such) that belong to the data; ``None`` is
+            all.
         warnings: What the checks found worth saying.
 
     Raises:
@@ -57,6 +68,9 @@ class LabelledDataset:
     classes: tuple[Any, ...]
     true: Tensor | None = None
     largest: int | None = None
+    fine_train: Tensor | None = None
+    fine_test: Tensor | None = None
+    sizes: tuple[int, ...] | None = None
     warnings: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
@@ -80,6 +94,18 @@ class LabelledDataset:
             raise DataError(
                 f"{self.source}: y_train_true: shape {tuple(self.y_train.shape)} expected, got {tuple(self.true.shape)}"
             )
+        if (self.fine_train is None) != (self.fine_test is None):
+            raise DataError(
+                f"{self.source}: y_train_fine and y_test_fine expected, or neither; got one of them"
+            )
+        for part, y, fine in (
+            ("train", self.y_train, self.fine_train),
+            ("test", self.y_test, self.fine_test),
+        ):
+            if fine is not None and fine.shape != y.shape:
+                raise DataError(
+                    f"{self.source}: y_{part}_fine: shape {tuple(y.shape)} expected, got {tuple(fine.shape)}"
+                )
 
     @property
     def is_images(self) -> bool:
@@ -94,7 +120,7 @@ class LabelledDataset:
     def digest(self) -> str:
         """Fingerprint of the content."""
         parts = [self.x_train, self.y_train, self.x_test, self.y_test]
-        parts += [] if self.true is None else [self.true]
+        parts += [part for part in (self.true, self.fine_train, self.fine_test) if part is not None]
         return content_digest(*(part.numpy() for part in parts))
 
 
@@ -102,10 +128,11 @@ def load_dataset(data: str, data_dir: str | Path | None = None) -> LabelledDatas
     """Find, read and check a data set.
 
     Args:
-        data: ``digits`` (scikit-learn's, 50 images of every class to test on); ``cifar10`` or ``cifar100`` (unpacked in
+        data: ``digits`` (scikit-learn's, 50 images of every class to test on); ``superclass-digits`` (the same images,
+            digits 0 to 4 one class, 5 and 6 another, 7, 8, 9 one each); ``cifar10`` or ``cifar100`` (unpacked in
             ``data_dir``); or an ``.npz`` file with ``x_train``, ``y_train``, ``x_test``, ``y_test`` and, if it is known
-            which labels are right, ``y_train_true``. Features are ``(n, m)``, images ``(n, C, H, W)``; classes may be
-            numbers or text.
+            which labels are right, ``y_train_true``; if finer classes are known, ``y_train_fine`` and ``y_test_fine``.
+            Features are ``(n, m)``, images ``(n, C, H, W)``; classes may be numbers or text.
         data_dir: Folder to look in.
 
     Raises:
@@ -120,12 +147,13 @@ def load_dataset(data: str, data_dir: str | Path | None = None) -> LabelledDatas
     folder = Path(data_dir).expanduser() if data_dir is not None else Path()
     known: dict[str, Callable[[], LabelledDataset]] = {
         "digits": _digits,
+        "superclass-digits": _superclass_digits,
         "cifar10": lambda: _cifar(folder, 10),
         "cifar100": lambda: _cifar(folder, 100),
     }
-    name = data.lower().replace("-", "")
-    if name in known:
-        return known[name]()
+    for name in (data.lower(), data.lower().replace("-", "")):
+        if name in known:
+            return known[name]()
     for path in (Path(data).expanduser(), folder / data):
         if path.is_file() and path.suffix == ".npz":
             return _file(path)
@@ -152,6 +180,21 @@ def _digits() -> LabelledDataset:
     )
 
 
+def _superclass_digits() -> LabelledDataset:
+    digits, coarse = _digits(), torch.tensor(SUPERCLASSES)
+    return replace(
+        digits,
+        name="superclass-digits",
+        y_train=coarse[digits.y_train],
+        y_test=coarse[digits.y_test],
+        classes=("0-4", "5-6", "7", "8", "9"),
+        largest=None,
+        fine_train=digits.y_train,
+        fine_test=digits.y_test,
+        sizes=SUPERCLASS_SIZES,
+    )
+
+
 def _cifar(folder: Path, num_classes: int) -> LabelledDataset:
     (x_train, y_train), (x_test, y_test) = read_cifar(folder, num_classes)
     return LabelledDataset(
@@ -169,24 +212,22 @@ def _file(path: Path) -> LabelledDataset:
     names = ("x_train", "y_train", "x_test", "y_test")
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in (*names, "y_train_true") if name in file}
+            known = (*names, "y_train_true", *FINE)
+            arrays = {name: file[name] for name in known if name in file}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is no .npz file of arrays: {error}") from error
     missing = [name for name in names if name not in arrays]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(arrays) or 'nothing known'}")
-    train, test = arrays["y_train"], arrays["y_test"]
     true = arrays.get("y_train_true")
-    every = [train, test] if true is None else [train, test, true]
-    if any(part.ndim != 1 for part in every):
-        raise DataError(f"{path}: y_train, y_test and y_train_true hold one class a row, shape (n,)")
-    if any(part.dtype.kind not in "iubfU" for part in every):
-        kinds = ", ".join(sorted({str(part.dtype) for part in every}))
-        raise DataError(
-            f"{path}: classes are numbers or text, got {kinds}; convert them (bytes: .astype(str))"
-        )
-    codes, classes = encode_labels(np.concatenate(every))
-    parts = torch.as_tensor(codes).split([len(part) for part in every])
+    parts, classes = _encoded(
+        path, arrays, ("y_train", "y_test", *(() if true is None else ("y_train_true",)))
+    )
+    fine = None
+    if any(name in arrays for name in FINE):
+        if missing := [name for name in FINE if name not in arrays]:
+            raise DataError(f"{path} lacks {missing[0]}; give finer classes of both parts, or of neither")
+        fine, _ = _encoded(path, arrays, FINE)
     warnings = []
     absent = sorted(set(range(len(classes))) - set(parts[0].tolist()))
     if absent:
@@ -202,8 +243,26 @@ def _file(path: Path) -> LabelledDataset:
         parts[1],
         tuple(classes.tolist()),
         true=parts[2] if true is not None else None,
+        fine_train=None if fine is None else fine[0],
+        fine_test=None if fine is None else fine[1],
         warnings=tuple(warnings),
     )
+
+
+def _encoded(
+    path: Path, arrays: Mapping[str, Any], names: Sequence[str]
+) -> tuple[tuple[Tensor, ...], NDArray[Any]]:
+    """Codes of the classes in some arrays, and what they stand for."""
+    every = [arrays[name] for name in names]
+    if any(part.ndim != 1 for part in every):
+        raise DataError(f"{path}: {', '.join(names)} hold one class a row, shape (n,)")
+    if any(part.dtype.kind not in "iubfU" for part in every):
+        kinds = ", ".join(sorted({str(part.dtype) for part in every}))
+        raise DataError(
+            f"{path}: classes are numbers or text, got {kinds}; convert them (bytes: .astype(str))"
+        )
+    codes, classes = encode_labels(np.concatenate(every))
+    return torch.as_tensor(codes).split([len(part) for part in every]), classes
 
 
 def _rows(x: Any) -> Tensor:

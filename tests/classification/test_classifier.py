@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nearfar.calibration.classifier import CalibratedClassifier, load_classifier, save_classifier
+from nearfar.classification.classifier import TrainedClassifier, load_classifier, save_classifier
 from nearfar.encoders import Standardised, build_encoder
 from nearfar.errors import ConfigError, DataError
 from nearfar.runtime import generator, initial_weights
@@ -23,14 +23,14 @@ def classifier(
     classes: tuple[Any, ...] = ("a", "b", "c"),
     *,
     scaled: bool = False,
-) -> CalibratedClassifier:
+) -> TrainedClassifier:
     """Untrained; its weights are those of a seed."""
     encoder: Any = build_encoder(name, shape, generator=generator(0, "encoder"))
     if scaled:
         encoder = Standardised(encoder, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
     with initial_weights(0):
         head = nn.Linear(encoder.dim, len(classes))
-    return CalibratedClassifier(encoder, head, classes, shape)
+    return TrainedClassifier(encoder, head, classes, shape)
 
 
 def rows(*shape: int) -> Tensor:
@@ -126,7 +126,7 @@ def test_images_of_another_size_are_refused() -> None:
 
 def test_folders_that_are_none(tmp_path: Path) -> None:
     """Nothing there, another model, a damaged one, a description that does not fit."""
-    with pytest.raises(DataError, match="is not a saved calibrated classifier"):
+    with pytest.raises(DataError, match="is not a saved classifier"):
         load_classifier(tmp_path / "nowhere")
     save_classifier(classifier(), "mlp", tmp_path / "model")
     path = tmp_path / "model" / "classifier.json"
@@ -138,11 +138,11 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
         ("standardised", [[1.0], [1.0]]),
     ):
         path.write_text(json.dumps({**json.loads(good), name: value}))
-        with pytest.raises(DataError, match="is not a saved calibrated classifier"):
+        with pytest.raises(DataError, match="is not a saved classifier"):
             load_classifier(tmp_path / "model", "cpu")
     for name in ("encoder", "shape", "classes", "standardised"):
         path.write_text(json.dumps({key: value for key, value in json.loads(good).items() if key != name}))
-        with pytest.raises(DataError, match=f"is not a saved calibrated classifier: '{name}'"):
+        with pytest.raises(DataError, match=f"is not a saved classifier: '{name}'"):
             load_classifier(tmp_path / "model", "cpu")
     path.write_text(good)
     with pytest.raises(ConfigError, match="device"):

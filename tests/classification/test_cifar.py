@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nearfar.calibration.cifar import read_cifar
-from nearfar.calibration.datasets import load_dataset
+from nearfar.classification.cifar import read_cifar
+from nearfar.classification.datasets import load_dataset
 from nearfar.errors import DataError
 from nearfar.runtime import numpy_generator
 

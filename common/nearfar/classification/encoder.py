@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from nearfar.adapters import FeatureInputs, ImageInputs, Inputs
-from nearfar.calibration.datasets import LabelledDataset
+from nearfar.classification.datasets import LabelledDataset
 from nearfar.encoders import Standardised, build_encoder
 from nearfar.errors import ConfigError
 from nearfar.runtime import generator

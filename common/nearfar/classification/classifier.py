@@ -17,10 +17,10 @@ from nearfar.errors import ConfigError, DataError
 from nearfar.runtime import initial_weights, resolve_device
 from nearfar.saved import SavedFormat
 
-CLASSIFIER = SavedFormat("calibrated classifier", "classifier.json")
+CLASSIFIER = SavedFormat("classifier", "classifier.json")
 
 
-class CalibratedClassifier:
+class TrainedClassifier:
     """What is left after training.
 
     Args:
@@ -33,7 +33,7 @@ class CalibratedClassifier:
         >>> from nearfar.encoders import Identity
         >>> head = nn.Linear(2, 2, bias=False)
         >>> _ = nn.init.eye_(head.weight)
-        >>> CalibratedClassifier(Identity(2), head, ("cat", "dog"), (2,)).predict([[0.0, 3.0]]).tolist()
+        >>> TrainedClassifier(Identity(2), head, ("cat", "dog"), (2,)).predict([[0.0, 3.0]]).tolist()
         ['dog']
     """
 
@@ -89,7 +89,7 @@ class CalibratedClassifier:
         return made
 
 
-def save_classifier(classifier: CalibratedClassifier, encoder_name: str, folder: Path) -> None:
+def save_classifier(classifier: TrainedClassifier, encoder_name: str, folder: Path) -> None:
     """Write weights (safetensors) and what they belong to (JSON) into a new or empty folder.
 
     Args:
@@ -115,8 +115,8 @@ def save_classifier(classifier: CalibratedClassifier, encoder_name: str, folder:
     CLASSIFIER.write(folder, tensors, description)
 
 
-def load_classifier(folder: Path | str, device: str = "auto") -> CalibratedClassifier:
-    """Read what ``nearfar train calibration.<method>`` left in ``model``.
+def load_classifier(folder: Path | str, device: str = "auto") -> TrainedClassifier:
+    """Read what ``nearfar train`` left in ``model``, of methods that classify.
 
     Args:
         folder: Written by :func:`save_classifier`.
@@ -138,6 +138,6 @@ def load_classifier(folder: Path | str, device: str = "auto") -> CalibratedClass
                 {key.removeprefix(name): t for key, t in tensors.items() if key.startswith(name)}
             )
     except (KeyError, TypeError, ConfigError, RuntimeError) as error:
-        raise DataError(f"{folder} is not a saved calibrated classifier: {error}") from None
+        raise DataError(f"{folder} is not a saved classifier: {error}") from None
     where = resolve_device(device)
-    return CalibratedClassifier(encoder.to(where), head.to(where), d["classes"], shape)
+    return TrainedClassifier(encoder.to(where), head.to(where), d["classes"], shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,28 +9,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from nearfar.calibration.config import CalibrationConfig
-from nearfar.calibration.datasets import LabelledDataset
-from nearfar.calibration.spoilt import training_rows
+from nearfar.classification.datasets import LabelledDataset
+from nearfar.classification.settings import ImbalanceConfig, NoiseConfig
+from nearfar.classification.training_rows import training_rows
 from nearfar.errors import ConfigError, DataError
 from nearfar.labels import long_tail_counts
 
 
-@pytest.fixture
-def config() -> Callable[..., CalibrationConfig]:
-    """Function that makes settings."""
-
-    def make(**changes: Any) -> CalibrationConfig:
-        values = {
-            "data": "given",
-            "spoil": True,
-            "imbalance": {"ratio": 5.0},
-            "noise": {"rate": 0.3},
-            "seed": 1,
-        }
-        return CalibrationConfig.model_validate({**values, "validation": 0.0, **changes})
-
-    return make
+def settings(
+    *,
+    spoil: bool = True,
+    imbalance: dict[str, Any] | None = None,
+    noise: dict[str, Any] | None = None,
+    validation: float = 0.0,
+    seed: int = 1,
+) -> dict[str, Any]:
+    """Arguments, changed where told to."""
+    found: dict[str, Any] = {"seed": seed, "validation": validation}
+    if spoil:
+        found["imbalance"] = ImbalanceConfig.model_validate({"ratio": 5.0, **(imbalance or {})})
+        found["noise"] = NoiseConfig.model_validate({"rate": 0.3, **(noise or {})})
+    return found
 
 
 def dataset(
@@ -49,10 +47,10 @@ def tensors(found: Any) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("profile", ["exp", "step"])
-def test_first_thinned_out_then_made_wrong(config: Callable[..., CalibrationConfig], profile: Any) -> None:
+def test_first_thinned_out_then_made_wrong(profile: Any) -> None:
     """True labels have the sizes of the profile; int(rate * n) of all labels are wrong."""
     data = dataset()
-    found = training_rows(data, config(imbalance={"ratio": 5.0, "profile": profile}))
+    found = training_rows(data, **settings(imbalance={"ratio": 5.0, "profile": profile}))
     assert found.true is not None
     assert torch.equal(found.true, data.y_train[found.rows])
     assert found.true.bincount().tolist() == long_tail_counts(50, 4, 5.0, profile).tolist()
@@ -62,42 +60,42 @@ def test_first_thinned_out_then_made_wrong(config: Callable[..., CalibrationConf
     assert (len(found.held), len(found.held_given)) == (0, 0)
 
 
-def test_the_largest_class_is_said_or_the_datas(config: Callable[..., CalibrationConfig]) -> None:
+def test_the_largest_class_is_said_or_the_datas() -> None:
     """Settings go before what the data propose."""
     for data, largest, expected in ((None, None, 50), (20, None, 20), (20, 30, 30)):
-        found = training_rows(dataset(largest=data), config(imbalance={"ratio": 5.0, "largest": largest}))
+        found = training_rows(dataset(largest=data), **settings(imbalance={"ratio": 5.0, "largest": largest}))
         assert found.true is not None
         assert int(found.true.bincount()[0]) == expected
 
 
-def test_as_they_are(config: Callable[..., CalibrationConfig]) -> None:
+def test_as_they_are() -> None:
     """Without spoiling labels are as given, and right ones stay the data's."""
     data = dataset()
-    found = training_rows(data, config(spoil=False))
+    found = training_rows(data, **settings(spoil=False))
     assert torch.equal(found.rows, torch.arange(200))
     assert torch.equal(found.given, data.y_train)
     assert found.true is None
     true = (data.y_train + 1) % 4
-    known = training_rows(dataset(true=true), config(spoil=False, validation=0.2))
+    known = training_rows(dataset(true=true), **settings(spoil=False, validation=0.2))
     assert known.true is not None
     assert torch.equal(known.true, true[known.rows])
 
 
 @pytest.mark.parametrize("spoil", [True, False])
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
-def test_rows_held_out(config: Callable[..., CalibrationConfig], share: float, *, spoil: bool) -> None:
+def test_rows_held_out(share: float, *, spoil: bool) -> None:
     """Of every given class the share, rounded down; together with the others they are the rows of before."""
     data = dataset((50, 20, 9, 3))
-    settings = {"spoil": spoil, "imbalance": {"ratio": 1.0, "largest": 3}, "noise": {"rate": 0.0}}
-    settings |= {} if spoil else {"imbalance": {"ratio": 1.0}}
-    whole = training_rows(data, config(**settings))
+    told = {"spoil": spoil, "imbalance": {"ratio": 1.0, "largest": 3}, "noise": {"rate": 0.0}}
+    told |= {} if spoil else {"imbalance": {"ratio": 1.0}}
+    whole = training_rows(data, **settings(**told))
     if share * int(whole.given.bincount().max()) < 1:
         with pytest.raises(
             DataError, match=rf"validation={share:g} of the largest class of 3 rows is none; raise it"
         ):
-            training_rows(data, config(**settings, validation=share))
+            training_rows(data, **settings(**told, validation=share))
         return
-    found = training_rows(data, config(**settings, validation=share))
+    found = training_rows(data, **settings(**told, validation=share))
     assert not set(found.rows.tolist()) & set(found.held.tolist())
     assert sorted([*found.rows.tolist(), *found.held.tolist()]) == sorted(whole.rows.tolist())
     expected = [int(share * n + 1e-9) for n in whole.given.bincount(minlength=4).tolist()]
@@ -107,32 +105,32 @@ def test_rows_held_out(config: Callable[..., CalibrationConfig], share: float, *
     assert [given[row] for row in found.rows.tolist()] == found.given.tolist()
 
 
-def test_seeds(config: Callable[..., CalibrationConfig]) -> None:
+def test_seeds() -> None:
     """The seed decides, and nothing else that is set; rows held out do not change who is wrong."""
-    first = training_rows(dataset(), config(validation=0.2))
-    again = training_rows(dataset(), config(validation=0.2, epochs=3, batch_size=7, optim={"lr": 0.5}))
-    other = training_rows(dataset(), config(validation=0.2, seed=2))
+    first = training_rows(dataset(), **settings(validation=0.2))
+    again = training_rows(dataset(), **settings(validation=0.2))
+    other = training_rows(dataset(), **settings(validation=0.2, seed=2))
     assert all(torch.equal(a, b) for a, b in zip(tensors(first), tensors(again), strict=True))
     assert not torch.equal(first.rows, other.rows)
-    whole = training_rows(dataset(), config())
+    whole = training_rows(dataset(), **settings())
     labels = dict(zip(whole.rows.tolist(), whole.given.tolist(), strict=True))
     assert [labels[row] for row in first.rows.tolist()] == first.given.tolist()
 
 
-def test_labels_can_be_gone(config: Callable[..., CalibrationConfig]) -> None:
+def test_labels_can_be_gone() -> None:
     """A class of one row whose label is made wrong is a class without rows; counts say so."""
     found = training_rows(
-        dataset((6, 6)), config(imbalance={"ratio": 6.0}, noise={"rate": 0.9, "kind": "pair"})
+        dataset((6, 6)), **settings(imbalance={"ratio": 6.0}, noise={"rate": 0.9, "kind": "pair"})
     )
     assert found.counts(2).sum() == len(found.rows)
     assert len(found.counts(2)) == 2
 
 
-def test_what_cannot_be(config: Callable[..., CalibrationConfig]) -> None:
+def test_what_cannot_be() -> None:
     """Too few rows for the profile, a class without any."""
     with pytest.raises(DataError, match="largest: class 0 has 50 items and would need 60"):
-        training_rows(dataset(), config(imbalance={"ratio": 5.0, "largest": 60}))
+        training_rows(dataset(), **settings(imbalance={"ratio": 5.0, "largest": 60}))
     with pytest.raises(DataError, match="class 1 has no items"):
-        training_rows(dataset((5, 0, 5)), config())
+        training_rows(dataset((5, 0, 5)), **settings())
     with pytest.raises(ConfigError, match="rate: at most .* is possible with kind='rolt-new'"):
-        training_rows(dataset(), config(noise={"rate": 0.9, "kind": "rolt-new"}))
+        training_rows(dataset(), **settings(noise={"rate": 0.9, "kind": "rolt-new"}))
