@@ -18,7 +18,7 @@ TUNE = $(BIN)/nearfar tune $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --tri
 URI = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(CURDIR)/mlruns/mlflow.db)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-services reliability check recsys tune-recsys graph tune-graph timeseries tune-timeseries calibration tune-calibration noisy-labels data compare profile ui bench clean
+.PHONY: help setup demo test test-all test-services reliability check recsys tune-recsys graph tune-graph timeseries tune-timeseries calibration tune-calibration noisy-labels longtail tune-longtail hidden-classes data compare profile ui bench clean
 
 help: ## print this table
 	@printf 'make <target> [METHOD=recsys.sasrec DATA=ml-100k SEEDS=3 WORKERS=2 DEVICE=auto ARGS="optim.lr=5e-4"]\n\n'
@@ -27,7 +27,7 @@ help: ## print this table
 setup: ## build .venv with everything (TORCH=cpu or cu130 picks a PyTorch build, PYTHON an interpreter)
 	@.ci/setup
 
-demo: setup ## recommenders, encoders of a graph and of series, noisy labels, all next to baselines (minutes, no GPU)
+demo: setup ## recommenders, encoders of a graph and of series, noisy labels, long tails, next to baselines (minutes, no GPU)
 	$(BIN)/python -m nearfar.pipelines.demo
 
 test: setup ## run the default tests
@@ -85,6 +85,18 @@ tune-calibration: setup ## search the settings of RCAL on labels held out (METHO
 
 noisy-labels: setup ## one classifier on noisy labels of other domains' representations (ARGS="--data-dir DIR --seeds 5")
 	$(BIN)/python -m nearfar.pipelines.noisy_labels $(ARGS)
+
+longtail tune-longtail: METHOD = longtail.sbcl
+longtail tune-longtail: DATA = superclass-digits
+
+longtail: setup ## train representations of a long tail and look for hidden classes (DATA=cifar100 ARGS="data_dir=...", SEEDS, WORKERS, DEVICE)
+	$(TRAIN)
+
+tune-longtail: setup ## search the settings of SBCL on rows held out (METHOD, DATA, TRIALS, WORKERS, STUDY, STORAGE, ARGS)
+	$(TUNE)
+
+hidden-classes: setup ## what SupCon, balanced softmax and SBCL keep of merged classes of series and nodes (ARGS="--data-dir DIR --seeds 5")
+	$(BIN)/python -m nearfar.pipelines.hidden_classes $(ARGS)
 
 data: setup ## write the series that come with packages, and ETT tables of yours, where tsai looks (ARGS="--target . --data-dir DIR")
 	$(BIN)/python -m nearfar.timeseries.layouts $(ARGS)

@@ -39,6 +39,36 @@ def test_digits_are_all_there_once() -> None:
     assert found.largest <= int(found.y_train.bincount().min())
 
 
+def test_superclass_digits_are_the_same_images() -> None:
+    """Coarse classes by digit, which are kept beside them; each digit has the rows its size asks for."""
+    fine, coarse = load_dataset("digits"), load_dataset("Superclass-Digits")
+    assert torch.equal(coarse.x_train, fine.x_train)
+    assert coarse.fine_train is not None
+    assert coarse.fine_test is not None
+    assert torch.equal(coarse.fine_train, fine.y_train)
+    for y, digits in ((coarse.y_train, coarse.fine_train), (coarse.y_test, coarse.fine_test)):
+        groups = {(int(a), int(b)) for a, b in zip(digits, y, strict=True)}
+        assert groups == set(enumerate((0, 0, 0, 0, 0, 1, 1, 2, 3, 4)))
+    assert coarse.sizes is not None
+    assert all(fine.y_train.bincount() >= torch.tensor(coarse.sizes))
+    assert coarse.digest() != fine.digest()
+
+
+def test_finer_classes_of_a_file(write_npz: Write) -> None:
+    """Text too; their codes are those of both parts together, and the fingerprint notices them."""
+    names = np.array(["ant", "bee", "cat", "dog"])
+    fine = {"y_train_fine": names[np.repeat([0, 1, 3], 20)], "y_test_fine": names[np.repeat([0, 2, 3], 6)]}
+    found = load_dataset(str(write_npz("with", **fine)))
+    assert found.fine_train is not None
+    assert found.fine_test is not None
+    assert found.fine_train.unique().tolist() == [0, 1, 3]
+    assert found.fine_test.unique().tolist() == [0, 2, 3]
+    assert found.digest() != load_dataset(str(write_npz("without"))).digest()
+    for name in fine:
+        with pytest.raises(DataError, match=f"lacks {name}; give finer classes of both parts, or of neither"):
+            load_dataset(str(write_npz("half", **{**fine, name: None})))
+
+
 def test_a_file_of_features(write_npz: Write) -> None:
     """Numbers become float32, classes the numbers from 0; the name is that of the file."""
     path = write_npz(

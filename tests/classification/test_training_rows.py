@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from nearfar.classification.datasets import LabelledDataset
 from nearfar.classification.settings import ImbalanceConfig, NoiseConfig
-from nearfar.classification.training_rows import training_rows
+from nearfar.classification.training_rows import spoilt_name, training_rows
 from nearfar.errors import ConfigError, DataError
 from nearfar.labels import long_tail_counts
 
@@ -134,3 +135,42 @@ def test_what_cannot_be() -> None:
         training_rows(dataset((5, 0, 5)), **settings())
     with pytest.raises(ConfigError, match="rate: at most .* is possible with kind='rolt-new'"):
         training_rows(dataset(), **settings(noise={"rate": 0.9, "kind": "rolt-new"}))
+
+
+def test_sizes_that_belong_to_the_data() -> None:
+    """Of every finer class, where no ratio is asked for; other rows under another seed; all rows without sizes."""
+    plain = dataset((100, 100))
+    # Two finer classes inside each, one with a quarter of its rows.
+    fine = 2 * plain.y_train + (torch.arange(200) % 4 == 0).long()
+    data = replace(plain, fine_train=fine, fine_test=fine[:4], sizes=(30, 10, 20, 5))
+    natural = ImbalanceConfig(ratio=None)
+    found = training_rows(data, natural, seed=1)
+    assert found.fine is not None
+    assert found.fine.bincount().tolist() == [30, 10, 20, 5]
+    assert torch.equal(found.fine, fine[found.rows])
+    assert torch.equal(found.given, data.y_train[found.rows])
+    assert not torch.equal(training_rows(data, natural, seed=2).rows, found.rows)
+    asked = training_rows(data, ImbalanceConfig(ratio=4), seed=1)
+    assert asked.given.bincount().tolist() == [100, 25]
+    assert len(training_rows(dataset(), natural, seed=1).rows) == 200
+    held = training_rows(data, natural, seed=1, validation=0.2)
+    assert held.fine is not None
+    assert torch.equal(held.fine, fine[held.rows])
+
+
+def test_names_and_fingerprints() -> None:
+    """How data are spoilt belongs to them."""
+    data = dataset()
+    settings = [
+        (None, None),
+        (ImbalanceConfig(ratio=None), None),
+        (ImbalanceConfig(ratio=4), None),
+        (ImbalanceConfig(ratio=4, largest=20), None),
+        (ImbalanceConfig(ratio=4, profile="step"), NoiseConfig(rate=0.2)),
+        (None, NoiseConfig(rate=0.2, kind="sym")),
+    ]
+    names, digests = zip(*(spoilt_name(data, *one) for one in settings), strict=True)
+    name = data.name
+    assert names == (name, name, f"{name}-exp4", f"{name}-exp4", f"{name}-step4-imb0.2", f"{name}-sym0.2")
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 5

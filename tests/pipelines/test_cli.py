@@ -182,7 +182,9 @@ def test_methods(capsys: pytest.CaptureFixture[str]) -> None:
     assert names[:3] == ["recsys.mclrec", "recsys.sasrec", "recsys.popularity"]
     assert names[3:6] == ["graph.pot", "graph.contrast", "graph.untrained"]
     assert names[6:8] == ["timeseries.autotcl", "timeseries.untrained"]
-    assert names[8:] == ["calibration.rcal", "calibration.balanced_softmax", "calibration.erm"]
+    assert names[8:11] == ["calibration.rcal", "calibration.balanced_softmax", "calibration.erm"]
+    assert names[11:14] == ["longtail.sbcl", "longtail.supcon", "longtail.simclr"]
+    assert names[14:] == ["longtail.balanced_softmax", "longtail.cross_entropy"]
     assert run(["methods"]) == 0
     assert "recsys.sasrec" in capsys.readouterr().out
 

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nearfar.adapters import FeatureInputs, ImageInputs, Inputs, representations
+from nearfar.adapters import FeatureInputs, ImageInputs, Inputs, device_of, representations
+from nearfar.classification.cosine_linear import CosineLinear
 from nearfar.encoders import Standardised, build_encoder
 from nearfar.errors import ConfigError, DataError
-from nearfar.runtime import initial_weights, resolve_device
+from nearfar.runtime import evaluating, initial_weights, resolve_device
 from nearfar.saved import SavedFormat
 
 CLASSIFIER = SavedFormat("classifier", "classifier.json")
@@ -54,7 +55,6 @@ class TrainedClassifier:
         """
         return representations(self.encoder, self._inputs(x))
 
-    @torch.no_grad()
     def predict_proba(self, x: Any) -> NDArray[np.float32]:
         """Probability of every class, shape ``(N, K)``.
 
@@ -64,7 +64,7 @@ class TrainedClassifier:
         Raises:
             DataError: As :meth:`represent`.
         """
-        logits = representations(nn.Sequential(self.encoder, self.head), self._inputs(x))
+        logits = class_logits(self.encoder, self.head, self._inputs(x))
         found: NDArray[np.float32] = torch.softmax(logits.float(), 1).numpy()
         return found
 
@@ -89,6 +89,23 @@ class TrainedClassifier:
         return made
 
 
+@torch.no_grad()
+def class_logits(encoder: nn.Module, head: nn.Module, inputs: Inputs) -> Tensor:
+    """Logits of rows as they are, shape ``(N, K)``, on the CPU; a class that nobody was trained on may have -inf.
+
+    Args:
+        encoder: ``batch -> (B, m)``.
+        head: ``(B, m) -> (B, K)``.
+        inputs: The rows.
+
+    Raises:
+        DataError: If a representation is not finite.
+    """
+    with evaluating(head):
+        logits: Tensor = head(representations(encoder, inputs).to(device_of(head)))
+    return logits.cpu()
+
+
 def save_classifier(classifier: TrainedClassifier, encoder_name: str, folder: Path) -> None:
     """Write weights (safetensors) and what they belong to (JSON) into a new or empty folder.
 
@@ -98,20 +115,26 @@ def save_classifier(classifier: TrainedClassifier, encoder_name: str, folder: Pa
         folder: Where to.
 
     Raises:
+        ConfigError: If the head is neither linear nor one of cosines.
         DataError: If the folder holds something else.
     """
+    if not isinstance(classifier.head, nn.Linear | CosineLinear):
+        kind = type(classifier.head).__name__
+        raise ConfigError(f"head: nn.Linear or CosineLinear expected, got {kind}, which has no saved form")
     encoder, scale = classifier.encoder, None
     if isinstance(encoder, Standardised):
         scale = [encoder.mean.flatten().tolist(), encoder.std.flatten().tolist()]
     tensors = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
     tensors |= {f"head.{name}": tensor for name, tensor in classifier.head.state_dict().items()}
     classes = [value.item() if isinstance(value, np.generic) else value for value in classifier.classes]
-    description = {
+    description: dict[str, Any] = {
         "encoder": encoder_name,
         "shape": list(classifier.shape),
         "standardised": scale,
         "classes": classes,
     }
+    if isinstance(classifier.head, CosineLinear):
+        description["cosine_scale"] = classifier.head.scale
     CLASSIFIER.write(folder, tensors, description)
 
 
@@ -132,7 +155,9 @@ def load_classifier(folder: Path | str, device: str = "auto") -> TrainedClassifi
         if d["standardised"] is not None:
             encoder = Standardised(encoder, *d["standardised"])
         with initial_weights(0):
-            head = nn.Linear(encoder.dim, len(d["classes"]))
+            head: nn.Module = nn.Linear(encoder.dim, len(d["classes"]))
+        if "cosine_scale" in d:
+            head = CosineLinear(torch.zeros(len(d["classes"]), encoder.dim), scale=d["cosine_scale"])
         for name, module in (("encoder.", encoder), ("head.", head)):
             module.load_state_dict(
                 {key.removeprefix(name): t for key, t in tensors.items() if key.startswith(name)}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nearfar.classification.datasets import LabelledDataset
 from nearfar.classification.settings import ImbalanceConfig, NoiseConfig
+from nearfar.data import content_digest
 from nearfar.errors import DataError
 from nearfar.labels import class_counts, label_noise, long_tail, rows_per_class
 from nearfar.runtime import numpy_generator
@@ -43,10 +44,10 @@ class TrainingRows:
 
 def training_rows(
     dataset: LabelledDataset,
-    *,
-    seed: int,
     imbalance: ImbalanceConfig | None = None,
     noise: NoiseConfig | None = None,
+    *,
+    seed: int,
     validation: float = 0.0,
 ) -> TrainingRows:
     """Thin out, then make labels wrong, then hold out; a function of the seed and the data alone.
@@ -55,9 +56,9 @@ def training_rows(
 
     Args:
         dataset: Clean and whole.
-        seed: Of the run.
         imbalance: How it is thinned out; ``None`` takes all rows.
         noise: How labels are made wrong; ``None`` leaves them.
+        seed: Of the run.
         validation: Share of every class to hold out.
 
     Raises:
@@ -80,6 +81,35 @@ def training_rows(
         _tensor(given[held]),
         None if fine is None else _tensor(fine[~held]),
     )
+
+
+def spoilt_name(
+    dataset: LabelledDataset, imbalance: ImbalanceConfig | None, noise: NoiseConfig | None
+) -> tuple[str, str]:
+    """Name and fingerprint of a data set that was thinned out and mislabelled.
+
+    How it was belongs to the data; which rows were, to the seed.
+
+    Args:
+        dataset: Clean and whole.
+        imbalance: As of :func:`training_rows`.
+        noise: As of :func:`training_rows`.
+
+    Example:
+        >>> from nearfar.classification.datasets import load_dataset
+        >>> spoilt_name(load_dataset("digits"), ImbalanceConfig(ratio=10), NoiseConfig(rate=0.4))[0]
+        'digits-exp10-imb0.4'
+    """
+    name, how = dataset.name, []
+    if imbalance is not None and imbalance.ratio is not None:
+        name += f"-{imbalance.profile}{imbalance.ratio:g}"
+        how += [imbalance.profile, str(imbalance.ratio), str(imbalance.largest or dataset.largest)]
+    elif imbalance is not None and dataset.sizes is not None:
+        how.append(str(dataset.sizes))
+    if noise is not None:
+        name += f"-{noise.kind}{noise.rate:g}"
+        how += [noise.kind, str(noise.rate)]
+    return name, content_digest([dataset.digest(), *(how or ["as it is"])])
 
 
 def _thinned(dataset: LabelledDataset, imbalance: ImbalanceConfig, seed: int) -> NDArray[np.int64]:

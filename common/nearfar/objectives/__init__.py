@@ -7,11 +7,12 @@ from nearfar.objectives.barlow_twins import BarlowTwins
 from nearfar.objectives.byol import BYOL
 from nearfar.objectives.contrast import contrast
 from nearfar.objectives.contrast_stats import ContrastStats
+from nearfar.objectives.contrast_terms import Term, contrast_terms
 from nearfar.objectives.dcl import DCL
 from nearfar.objectives.dclw import DCLW
 from nearfar.objectives.infonce import InfoNCE
 from nearfar.objectives.ntxent import NTXent
-from nearfar.objectives.positives import Pairs, Soft
+from nearfar.objectives.positives import OtherGroups, Pairs, Soft
 from nearfar.objectives.queue import KeyQueue
 from nearfar.objectives.siglip import SigLIP
 from nearfar.objectives.simsiam import SimSiam
@@ -29,11 +30,14 @@ __all__ = [
     "KeyQueue",
     "LearnableTemperature",
     "NTXent",
+    "OtherGroups",
     "Pairs",
     "SigLIP",
     "SimSiam",
     "Soft",
     "SupCon",
+    "Term",
     "VICReg",
     "contrast",
+    "contrast_terms",
 ]

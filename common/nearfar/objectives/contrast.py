@@ -96,7 +96,7 @@ def contrast(
             - ``("next", s)``: row i + s belongs to row i, without wrapping; s may be negative.
             - integer labels ``(N,)``, or ``(q_labels, k_labels)``: equal labels, not the row itself; a negative
               label has no positive.
-            - :class:`Pairs`, :class:`Soft`, or a matrix of weights ``(N, M)``.
+            - :class:`OtherGroups`, :class:`Pairs`, :class:`Soft`, or a matrix of weights ``(N, M)``.
         denominator: Keys a row is compared with, a rule of :mod:`nearfar.objectives.denominator` or several
             combined with ``&``. ``None``: all keys, and with a ``queue`` none of the batch (``Nothing()``, MoCo).
             In self-contrast the row itself is never among them. Positives stay in whatever the rule says about
@@ -147,7 +147,7 @@ def contrast(
     check_choice("reduction", reduction, get_args(Reduction))
     check_choice("on_empty", on_empty, get_args(OnEmpty))
     check_choice("backend", backend, BACKENDS)
-    _check_tensors(
+    check_tensors(
         q,
         k,
         temperature=tau,
@@ -156,14 +156,14 @@ def contrast(
         key_log_weight=key_log_weight,
         row_weight=row_weight,
     )
-    _check_combination(q, k, symmetric=symmetric, reduction=reduction, row_weight=row_weight, group=group)
+    check_combination(q, k, symmetric=symmetric, reduction=reduction, row_weight=row_weight, group=group)
     with torch.autocast(q.device.type, enabled=False):
         problem = Problem.of(
             q,
             k,
             positives,
             denominator,
-            Comparison(similarity, _scale(tau, q), biased=key_log_weight is not None),
+            Comparison(similarity, inverse_temperature(tau, q), biased=key_log_weight is not None),
             symmetric=symmetric,
             include_positive=include_positive,
             key_log_weight=key_log_weight,
@@ -182,24 +182,43 @@ def contrast(
         return (loss, problem.stats(directions[0], q.shape[:-1])) if return_stats else loss
 
 
-def _scale(temperature: float | Tensor, q: Tensor) -> float | Tensor:
-    """1 / temperature: a number, a scalar tensor, or one a row, ``(B or 1, N, 1)``."""
+def inverse_temperature(temperature: float | Tensor, q: Tensor) -> float | Tensor:
+    """1 / temperature: a number, a scalar tensor, or one a row, ``(B or 1, N, 1)``.
+
+    Args:
+        temperature: As of :func:`contrast`, checked; scalar, ``(N,)`` or ``(..., N)``.
+        q: As of :func:`contrast`, ``(..., N, d)``.
+    """
     if not isinstance(temperature, Tensor):
         return 1 / temperature
     scale = 1 / temperature.to(q.device, torch.promote_types(q.dtype, torch.float32))
     return scale.reshape(()) if scale.numel() == 1 else scale.reshape(-1, q.shape[-2], 1)
 
 
-def _check_tensors(
+def check_tensors(
     q: Tensor,
     k: Tensor | None,
     *,
     temperature: float | Tensor,
-    extra_negatives: Tensor | None,
-    queue: KeyQueue | None,
-    key_log_weight: Tensor | None,
-    row_weight: Tensor | None,
+    extra_negatives: Tensor | None = None,
+    queue: KeyQueue | None = None,
+    key_log_weight: Tensor | None = None,
+    row_weight: Tensor | None = None,
 ) -> None:
+    """Raise ValueError unless the tensors among the arguments of :func:`contrast` have the right shapes and values.
+
+    Args:
+        q: As of :func:`contrast`, ``(..., N, d)``.
+        k: As of :func:`contrast`, ``(..., M, d)``.
+        temperature: As of :func:`contrast`, scalar, ``(N,)`` or ``(..., N)``.
+        extra_negatives: As of :func:`contrast`, ``(R, d)`` or ``(..., N, R, d)``.
+        queue: As of :func:`contrast`.
+        key_log_weight: As of :func:`contrast`, ``(M,)`` or ``(..., M)``.
+        row_weight: As of :func:`contrast`, ``(N,)`` or ``(..., N)``.
+
+    Raises:
+        ValueError: If one does not fit.
+    """
     check_features("q", q)
     lead, num_rows = q.shape[:-2], q.shape[-2]
     if q.numel() == 0:
@@ -233,9 +252,28 @@ def _check_tensors(
         check_vector("row_weight", row_weight, lead, num_rows, lowest=0)
 
 
-def _check_combination(
-    q: Tensor, k: Tensor | None, *, symmetric: bool, reduction: str, row_weight: Tensor | None, group: object
+def check_combination(
+    q: Tensor,
+    k: Tensor | None,
+    *,
+    symmetric: bool = False,
+    reduction: str = "mean",
+    row_weight: Tensor | None = None,
+    group: object,
 ) -> None:
+    """Raise ValueError where arguments of :func:`contrast` contradict each other.
+
+    Args:
+        q: As of :func:`contrast`, ``(..., N, d)``.
+        k: As of :func:`contrast`, ``(..., M, d)``.
+        symmetric: As of :func:`contrast`.
+        reduction: As of :func:`contrast`.
+        row_weight: As of :func:`contrast`, ``(N,)`` or ``(..., N)``.
+        group: As of :func:`contrast`.
+
+    Raises:
+        ValueError: If they do.
+    """
     if symmetric and k is None:
         raise ValueError("symmetric: needs keys k; contrast of q with itself already has both directions")
     if symmetric and k is not None and k.shape != q.shape and (reduction == "none" or row_weight is not None):

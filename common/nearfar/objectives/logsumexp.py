@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal, TypeAlias, get_args
@@ -10,8 +10,9 @@ from typing import Literal, TypeAlias, get_args
 from torch import Tensor
 
 from nearfar.objectives.denominator import Rule
-from nearfar.objectives.dense import dense_log_sum_exp
-from nearfar.objectives.tiled import tiled_log_sum_exp
+from nearfar.objectives.dense import dense_log_sum_exp, dense_log_sum_exps
+from nearfar.objectives.joint import Selection
+from nearfar.objectives.tiled import tiled_log_sum_exp, tiled_log_sum_exps
 from nearfar.objectives.tiles import Order
 
 Backend: TypeAlias = Literal["auto", "dense", "tiled", "triton"]
@@ -68,18 +69,68 @@ def log_sum_exp(
     other = a if k is None else k
     if (edge := _EDGE.get()) is not None:
         return tiled_log_sum_exp(a, k, rule, columns=columns, order=order, edge=edge)
-    if backend == "auto" and len(a) * a.shape[1] * other.shape[1] <= DENSE_LOGITS:
-        backend = "dense"
+    backend = _chosen(a, other, [rule], backend)
     if backend == "dense":
         return dense_log_sum_exp(a, other, rule, columns=columns, order=order or Order())
+    if backend == "triton":
+        from nearfar.objectives.fused import fused_log_sum_exp
+
+        return fused_log_sum_exp(a, k, rule, columns=columns, order=order)
+    return tiled_log_sum_exp(a, k, rule, columns=columns, order=order)
+
+
+def log_sum_exps(
+    a: Tensor,
+    k: Tensor | None,
+    selections: Sequence[Selection],
+    *,
+    backend: Backend = "auto",
+    order: Order | None = None,
+) -> list[Tensor]:
+    """Several log-sum-exps of every row over its keys, from the same logits.
+
+    Args:
+        a: Left operand, shape ``(B, N, d)``.
+        k: Right operand, shape ``(B, M, d)``; ``None`` where it is ``a`` itself.
+        selections: What counts for each, and the scale of its logits.
+        backend: As of ``contrast``; the fused kernels, which hold no logits, compute them for each.
+        order: As of :func:`log_sum_exp`.
+
+    Returns:
+        One of shape ``(B, N)`` a selection, minus infinity where nothing counts.
+
+    Raises:
+        ValueError: As of :func:`log_sum_exp`.
+    """
+    other = a if k is None else k
+    if (edge := _EDGE.get()) is not None:
+        return tiled_log_sum_exps(a, k, selections, order=order, edge=edge)
+    backend = _chosen(a, other, [selection.rule for selection in selections], backend)
+    if backend == "dense":
+        return dense_log_sum_exps(a, other, selections, order=order or Order())
+    if backend == "triton":
+        from nearfar.objectives.fused import fused_log_sum_exp
+
+        operands = [selection.operands(a, k) for selection in selections]
+        return [
+            fused_log_sum_exp(left, right, selection.rule, order=order)[0]
+            for (left, right), selection in zip(operands, selections, strict=True)
+        ]
+    return tiled_log_sum_exps(a, k, selections, order=order)
+
+
+def _chosen(a: Tensor, k: Tensor, rules: Sequence[Rule], backend: Backend) -> Backend:
+    """The backend asked for, or for ``"auto"`` the one that suits."""
+    if backend == "auto" and len(a) * a.shape[1] * k.shape[1] <= DENSE_LOGITS:
+        return "dense"
     if backend == "triton" or (backend == "auto" and a.shape[-1] <= WIDEST_FUSED):
         # Here, since which rules the kernels know includes those of positives, which build on this module.
-        from nearfar.objectives.fused import fused_log_sum_exp
         from nearfar.objectives.parity import obstacle
 
-        reason = obstacle(a, rule)
+        reasons = (obstacle(a, rule) for rule in rules)
+        reason = next((reason for reason in reasons if reason is not None), None)
         if reason is None:
-            return fused_log_sum_exp(a, k, rule, columns=columns, order=order)
+            return "triton"
         if backend == "triton":
             raise ValueError(f"backend: 'triton' cannot be used, {reason}")
-    return tiled_log_sum_exp(a, k, rule, columns=columns, order=order)
+    return "dense" if backend == "dense" else "tiled"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from nearfar.objectives.contrast_stats import ContrastStats
 from nearfar.objectives.denominator import All, Nothing, NotPositive, NotSelf, Rule
 from nearfar.objectives.denominator.combine import has_part, with_positives
 from nearfar.objectives.direction import Direction, log_add
+from nearfar.objectives.joint import Selection
 from nearfar.objectives.logsumexp import Backend, log_sum_exp
 from nearfar.objectives.maxima import beats, row_counts, row_maxima
 from nearfar.objectives.positives import Positives, Resolved, resolve
@@ -96,24 +97,16 @@ class Problem:
         """
         itself, num_rows, num_keys = k is None, q.shape[-2], (q if k is None else k).shape[-2]
         to_rows, to_keys = resolve(positives, q.shape[:-2], num_rows, num_keys, itself=itself)
-        if denominator is None:
-            denominator = Nothing() if queue is not None else NotSelf() if itself else All()
-        if not isinstance(denominator, Rule):
-            raise ValueError(
-                "denominator: a rule of nearfar.objectives.denominator, such as NotSelf(), expected, got "
-                f"{denominator!r}"
-            )
-        denominator.check(q.shape[:-2], num_rows, num_keys)
-        if itself and not (isinstance(denominator, NotSelf) and denominator.offset == 0):
-            denominator = NotSelf() & denominator
+        if denominator is None and queue is not None:
+            denominator = Nothing()
+        denominator = _checked(denominator, q.shape[:-2], num_rows, num_keys, itself=itself)
         if symmetric and has_part(denominator, Nothing):
             raise ValueError(
                 "symmetric: keys of the batch in the denominator expected, got Nothing()"
                 f"{', the default with a queue' if queue is not None else ''}; pass denominator=All()"
             )
         ranks = Ranks.of(group, num_rows, num_keys, q.device)
-        if ranks.group is not None:
-            denominator = denominator.gathered(ranks.gather_rows, ranks.gather_keys)
+        denominator = _of_all(denominator, ranks)
 
         flat, flat_k = _flattened(q), None if k is None else _flattened(k)
         if comparison.similarity == "neg_sqdist":
@@ -143,6 +136,31 @@ class Problem:
             outside,
         )
 
+    def asked(
+        self, positives: Positives, denominator: Rule | None, lead: torch.Size, *, include_positive: bool
+    ) -> Problem:
+        """The same operands with other positives and another denominator.
+
+        Args:
+            positives: As of ``contrast``.
+            denominator: As of ``contrast``.
+            lead: Leading dimensions of ``q``.
+            include_positive: As of ``contrast``.
+
+        Raises:
+            ValueError: If they do not fit.
+        """
+        num_rows, num_keys = self.anchors.shape[1], self.keys.shape[1]
+        to_rows, to_keys = resolve(positives, lead, num_rows, num_keys, itself=self.itself)
+        denominator = _checked(denominator, lead, num_rows, num_keys, itself=self.itself)
+        return replace(
+            self,
+            to_rows=to_rows.gathered(self.ranks),
+            to_keys=to_keys.gathered(self.ranks.transposed()),
+            denominator=_of_all(denominator, self.ranks),
+            include_positive=include_positive and not has_part(denominator, NotPositive),
+        )
+
     def directions(self, *, symmetric: bool, backend: Backend) -> list[Direction]:
         """Rows over keys and, if wanted, keys over rows.
 
@@ -150,7 +168,7 @@ class Problem:
             symmetric: Whether both are wanted.
             backend: As of ``contrast``.
         """
-        logit, weight = self.to_rows.logit(self.anchors, self.keys if self.to_rows.local else self.all_keys)
+        logit, weight = self._positive_logit()
         key_lse = None
         alone = self.to_rows.single and not self.denominator.weighted
         if has_part(self.denominator, Nothing) and (alone or not self.include_positive):
@@ -180,6 +198,31 @@ class Problem:
             directions.append(Direction(key_lse, logit, weight, certain, self.row_weight))
         return directions
 
+    def jointly(
+        self, others: Sequence[Problem], scales: Sequence[float | Tensor], backend: Backend
+    ) -> list[Direction]:
+        """Rows over keys, for this problem and others with the same operands, from the same logits.
+
+        Args:
+            others: Made of this one by :meth:`asked`.
+            scales: Factor of the logits of each, this one's first: a number, or one a row, ``(B or 1, N or 1)``.
+            backend: As of ``contrast``.
+        """
+        problems = (self, *others)
+        selections = [
+            Selection(problem._rule(include_positive=problem.include_positive), scale)
+            for problem, scale in zip(problems, scales, strict=True)
+        ]
+        sums = self.ranks.log_sum_exps(
+            self.anchors, self.all_keys, selections, itself=self.anchors is self.keys, backend=backend
+        )
+        directions = []
+        for problem, scale, lse in zip(problems, scales, sums, strict=True):
+            logit, weight = problem._positive_logit()
+            certain = problem.include_positive and problem.to_rows.always
+            directions.append(Direction(lse, logit * scale, weight, certain))
+        return directions
+
     def stats(self, direction: Direction, shape: torch.Size) -> ContrastStats:
         """What is known about the rows.
 
@@ -205,10 +248,37 @@ class Problem:
         values = (direction.lse, direction.logit, weight, size, top1, valid)
         return ContrastStats(*(value.detach().reshape(shape) for value in values))
 
+    def _positive_logit(self) -> tuple[Tensor, Tensor]:
+        return self.to_rows.logit(self.anchors, self.keys if self.to_rows.local else self.all_keys)
+
     def _rule(self, *, include_positive: bool) -> Rule:
         return with_positives(
             self.denominator, self.to_rows.rule, include=include_positive, itself=self.itself
         )
+
+
+def _checked(
+    denominator: Rule | None, lead: torch.Size, num_rows: int, num_keys: int, *, itself: bool
+) -> Rule:
+    """The denominator, with a default, and without the row itself in self-contrast."""
+    if denominator is None:
+        denominator = NotSelf() if itself else All()
+    if not isinstance(denominator, Rule):
+        raise ValueError(
+            "denominator: a rule of nearfar.objectives.denominator, such as NotSelf(), expected, got "
+            f"{denominator!r}"
+        )
+    denominator.check(lead, num_rows, num_keys)
+    if itself and not (isinstance(denominator, NotSelf) and denominator.offset == 0):
+        denominator = NotSelf() & denominator
+    return denominator
+
+
+def _of_all(denominator: Rule, ranks: Ranks) -> Rule:
+    """The rule of the whole batch."""
+    if ranks.group is None:
+        return denominator
+    return denominator.gathered(ranks.gather_rows, ranks.gather_keys)
 
 
 def _flattened(x: Tensor) -> Tensor:

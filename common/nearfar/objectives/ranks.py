@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from nearfar.objectives.denominator import Rule
-from nearfar.objectives.logsumexp import Backend, log_sum_exp
+from nearfar.objectives.joint import Selection
+from nearfar.objectives.logsumexp import Backend, log_sum_exp, log_sum_exps
 from nearfar.objectives.tiled import once_differentiable, tiled_log_sum_exp
 from nearfar.objectives.tiles import Order, Schedule, spans
 
@@ -189,6 +190,27 @@ class Ranks:
             a, keys, rule, columns=columns, backend=backend, order=self.order(a.device)
         )
         return by_row, None if by_key is None else _Combine.apply(by_key, self)  # type: ignore[no-untyped-call]
+
+    def log_sum_exps(
+        self, a: Tensor, keys: Tensor, selections: Sequence[Selection], *, itself: bool, backend: Backend
+    ) -> list[Tensor]:
+        """Several log-sum-exps of this process's rows over all keys, from the same logits.
+
+        Between processes no pair is compared by one for both: the scales of the others' rows are not here.
+
+        Args:
+            a: Left operand of this process, shape ``(B, N, d)``.
+            keys: Right operand of all processes, shape ``(B, M, d)``.
+            selections: What counts for each, in positions of the whole batch, and the scale of this process's rows.
+            itself: As of :meth:`log_sum_exp`.
+            backend: As of ``contrast``.
+
+        Returns:
+            One of shape ``(B, N)`` a selection.
+        """
+        if self.group is None:
+            return log_sum_exps(a, None if itself else keys, selections, backend=backend)
+        return log_sum_exps(a, keys, selections, backend=backend, order=self.order(a.device))
 
     def _half_ring(self, edge: int) -> Schedule:
         """This process's tiles: its own triangle, and its rows against half of the others'."""

@@ -5,17 +5,18 @@ Only operands and one number a row are kept between forward and backward.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from nearfar.objectives import crosswise, triangular
-from nearfar.objectives.denominator import Rule
+from nearfar.objectives import crosswise, joint, triangular
+from nearfar.objectives.denominator import All, Rule
 from nearfar.objectives.gemm import fast_gemm
-from nearfar.objectives.tiles import LN2, Order, Schedule, Sweep, Tiling, Upstream, unshifted
+from nearfar.objectives.joint import Selection
+from nearfar.objectives.tiles import LN2, Order, Schedule, Sweep, Tiling, Upstream, grid, unshifted
 from nearfar.objectives.triangular import upper_tiles
 
 
@@ -49,7 +50,7 @@ def tiled_log_sum_exp(
     if order is None:
         order = Order()
         if schedule is None:
-            order = moved = _sorted_by_id(rule, a, tiling, itself=k is None)
+            order = moved = _sorted_by_id(rule.group_ids, a, tiling, itself=k is None)
     a = a if moved.rows is None else a[:, moved.rows]
     k = k if moved.keys is None or k is None else k[:, moved.keys]
     sweep = Sweep(rule, tiling, order, shift=rule.weighted or not unshifted(a, other))
@@ -61,11 +62,49 @@ def tiled_log_sum_exp(
     return _restored(by_row, moved.rows), None if by_key is None else _restored(by_key, moved.keys)
 
 
-def _sorted_by_id(rule: Rule, a: Tensor, tiling: Tiling, *, itself: bool) -> Order:
+def tiled_log_sum_exps(
+    a: Tensor,
+    k: Tensor | None,
+    selections: Sequence[Selection],
+    *,
+    edge: int | None = None,
+    order: Order | None = None,
+) -> list[Tensor]:
+    """Several log-sum-exps of every row over its keys from the same tiles of logits.
+
+    Args:
+        a: Left operand, shape ``(B, N, d)``.
+        k: Right operand, shape ``(B, M, d)``; ``None`` where it is ``a`` itself.
+        selections: What counts for each, and the scale of its logits.
+        edge: As of :func:`tiled_log_sum_exp`.
+        order: As of :func:`tiled_log_sum_exp`.
+
+    Returns:
+        One of shape ``(B, N)`` a selection, minus infinity where nothing counts.
+    """
+    other, rules = a if k is None else k, [selection.rule for selection in selections]
+    tiling = Tiling.choose((len(a), a.shape[1], other.shape[1]), a.device, edge, joint=True)
+    moved = Order()
+    if order is None:
+        ids = next((rule.sorting_ids for rule in rules if rule.sorting_ids is not None), None)
+        order = moved = _sorted_by_id(ids, a, tiling, itself=k is None)
+    most = max(selection.largest_scale for selection in selections)
+    shift = any(rule.weighted for rule in rules) or not unshifted(a, other, most)
+    selections = [selection.visited(a.shape[:2], moved.rows) for selection in selections]
+    a = a if moved.rows is None else a[:, moved.rows]
+    k = k if moved.keys is None or k is None else k[:, moved.keys]
+    half = k is None and all(rule.symmetric for rule in rules)
+    schedule = upper_tiles(a.shape[1], tiling) if half else grid(a.shape[1], other.shape[1], tiling)
+    work = joint.Joint(Sweep(All(), tiling, order, shift=shift), tuple(selections), schedule, half)
+    sums = _Joint.apply(a, a if k is None else k, work)  # type: ignore[no-untyped-call]
+    return [_restored(lse, moved.rows) for lse in sums]
+
+
+def _sorted_by_id(ids: tuple[Tensor, Tensor] | None, a: Tensor, tiling: Tiling, *, itself: bool) -> Order:
     """Order in which equal ids stand together, so that the rule can answer for whole tiles."""
-    if rule.group_ids is None or len(a) > 1 or tiling.rows == a.shape[1] or a.is_cuda:
+    if ids is None or len(a) > 1 or tiling.rows == a.shape[1] or a.is_cuda:
         return Order()
-    row_ids, key_ids = (ids.to(a.device) for ids in rule.group_ids)
+    row_ids, key_ids = (side.to(a.device) for side in ids)
     rows = row_ids.argsort(stable=True)
     return Order(rows, rows if itself else key_ids.argsort(stable=True))
 
@@ -123,6 +162,31 @@ class _Crosswise(torch.autograd.Function):
             for grad, needed in zip(grads, ctx.needs_input_grad[:2], strict=True)
         )
         return grad_a, grad_k, None, None
+
+
+class _Joint(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, k: Tensor, work: joint.Joint) -> tuple[Tensor, ...]:
+        ctx.work = work
+        with fast_gemm(a, work.sweep.tiling.rows):
+            lses = [total.log2() for total in work.forward(a, k)]
+        ctx.save_for_backward(a, k, *lses)
+        return tuple(lse * LN2 for lse in lses)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        a, k, *lses = ctx.saved_tensors
+        work: joint.Joint = ctx.work
+        with torch.no_grad(), fast_gemm(a, work.sweep.tiling.rows):
+            upstreams = [
+                Upstream.of(lse, grad, shift=work.sweep.shift) for lse, grad in zip(lses, grads, strict=True)
+            ]
+            grad_a, grad_k = work.backward(a, k, upstreams, to_keys=ctx.needs_input_grad[1])
+        return (
+            once_differentiable(grad_a, a, k, *grads),
+            None if grad_k is None else once_differentiable(grad_k, a, k, *grads),
+            None,
+        )
 
 
 def once_differentiable(gradient: Tensor, *sources: Tensor) -> Tensor:

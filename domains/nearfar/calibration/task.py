@@ -13,19 +13,18 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from nearfar.adapters import Inputs, representations
 from nearfar.atomic import write_atomically
 from nearfar.calibration.config import CalibrationConfig
 from nearfar.calibration.plots import draw_donors
 from nearfar.classification.class_matrix import draw_confusion
-from nearfar.classification.classifier import TrainedClassifier, save_classifier
+from nearfar.classification.classifier import TrainedClassifier, class_logits, save_classifier
 from nearfar.classification.datasets import load_dataset
 from nearfar.classification.encoder import encoder_for, encoder_name, inputs_for
-from nearfar.classification.training_rows import training_rows
+from nearfar.classification.training_rows import spoilt_name, training_rows
 from nearfar.config import RunConfig
-from nearfar.data import content_digest
 from nearfar.data.csv_text import csv_text
 from nearfar.data.predictions import FILE, TestPredictions
 from nearfar.labels import classification_scores, head_classes, purity
@@ -63,25 +62,20 @@ class CalibrationTask(Task):
     def __init__(self, config: CalibrationConfig, method_class: type[Any]) -> None:
         self.config, self.method_class = config, method_class
         self.dataset = load_dataset(config.data, config.data_dir)
-        spoilt = {"imbalance": config.imbalance, "noise": config.noise} if config.spoil else {}
-        self.training = training_rows(self.dataset, seed=config.seed, validation=config.validation, **spoilt)
+        spoilt = (config.imbalance, config.noise) if config.spoil else (None, None)
+        self.training = training_rows(self.dataset, *spoilt, seed=config.seed, validation=config.validation)
         x_train, training = self.dataset.x_train, self.training
         self.inputs = inputs_for(x_train[training.rows], self.dataset)
         self.tested = inputs_for(self.dataset.x_test, self.dataset)
         self.held = inputs_for(x_train[training.held], self.dataset) if len(training.held) else self.inputs
-        data, name, how = self.dataset, self.dataset.name, ["as it is"]
-        if config.spoil:
-            i, n = config.imbalance, config.noise
-            name = f"{name}-{i.profile}{i.ratio:g}-{n.kind}{n.rate:g}"
-            how = [i.profile, str(i.ratio), str(i.largest or data.largest), n.kind, str(n.rate)]
+        data = self.dataset
         counts: dict[str, int | float] = {
             "train": len(self.training.rows),
             "held": len(self.training.held),
             "test": len(data.x_test),
             "classes": data.num_classes,
         }
-        # How the data are spoilt belongs to them; which rows are, to the seed.
-        digest = content_digest([data.digest(), *how])
+        name, digest = spoilt_name(data, *spoilt)
         self.card = DatasetCard(name, digest, data.source, counts, data.warnings)
 
     def build(self, config: Any) -> Method:
@@ -211,4 +205,4 @@ class CalibrationTask(Task):
 
 def _predicted(method: Any, inputs: Inputs) -> Tensor:
     """Classes of rows, int64, shape ``(N,)``."""
-    return representations(nn.Sequential(method.encoder, method.head), inputs).argmax(1)
+    return class_logits(method.encoder, method.head, inputs).argmax(1)

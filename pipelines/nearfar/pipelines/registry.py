@@ -8,7 +8,7 @@ from nearfar.config import suggest
 from nearfar.errors import ConfigError
 from nearfar.registry import MethodEntry, by_name
 
-DOMAINS = ("recsys", "graph", "timeseries", "calibration")
+DOMAINS = ("recsys", "graph", "timeseries", "calibration", "longtail")
 
 
 def methods() -> dict[str, MethodEntry]:

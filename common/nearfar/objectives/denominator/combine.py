@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nearfar.objectives.denominator.given import LogWeight
+from nearfar.objectives.denominator.ids import NotSame
 from nearfar.objectives.denominator.positions import NotPositive, NotSelf
 from nearfar.objectives.denominator.rule import All, Block, Gather, Rule, negated
 
@@ -56,6 +57,11 @@ class Combined(Rule):
     def group_ids(self) -> tuple[Tensor, Tensor] | None:
         """Those of the first part that has any."""
         return next((part.group_ids for part in self.parts if part.group_ids is not None), None)
+
+    @property
+    def sorting_ids(self) -> tuple[Tensor, Tensor] | None:
+        """Those of the first part that has any."""
+        return next((part.sorting_ids for part in self.parts if part.sorting_ids is not None), None)
 
 
 class And(Combined):
@@ -129,9 +135,16 @@ def with_positives(rule: Rule, positive: Rule, *, include: bool, itself: bool) -
     base = And(*parts) if len(parts) > 1 else parts[0] if parts else All()
     if not include:
         return And(base, Not(positive))
-    # These never take a positive away.
-    if all(
-        isinstance(p, All | LogWeight) or (itself and isinstance(p, NotSelf) and not p.offset) for p in parts
-    ):
-        return base
-    return Or(base, positive)
+    kinds = positive.parts if isinstance(positive, Or) else (positive,)
+    taken = [kind for kind in kinds if not all(_spares(part, kind, itself=itself) for part in parts)]
+    return Or(base, *taken) if taken else base
+
+
+def _spares(part: Rule, positive: Rule, *, itself: bool) -> bool:
+    """Whether a part of the denominator is known to take no such positive away."""
+    if isinstance(part, NotSame):
+        conditions = positive.parts if isinstance(positive, And) else (positive,)
+        return any(
+            isinstance(c, NotSame) and c.ids is part.ids and c.key_ids is part.key_ids for c in conditions
+        )
+    return isinstance(part, All | LogWeight) or (itself and isinstance(part, NotSelf) and not part.offset)

@@ -61,6 +61,13 @@ class IdRule(Rule):
     def _key_ids(self) -> Tensor:
         return self.ids if self.key_ids is None else self.key_ids
 
+    @property
+    def _ids_of_all(self) -> tuple[Tensor, Tensor] | None:
+        """Ids of rows and keys, ``(N,)`` and ``(M,)``, unless they differ between problems."""
+        ids = self.ids.flatten(0, -2) if self.ids.dim() > 1 else self.ids[None]
+        key_ids = self._key_ids.flatten(0, -2) if self._key_ids.dim() > 1 else self._key_ids[None]
+        return (ids[0], key_ids[0]) if len(ids) == len(key_ids) == 1 else None
+
     def _same(self, block: Block) -> Tensor | bool:
         rows, keys = block.of_rows(self.ids), block.of_keys(self._key_ids)
         # On a GPU the question would cost a wait for the device in every block.
@@ -83,9 +90,7 @@ class OnlySame(IdRule):
     @property
     def group_ids(self) -> tuple[Tensor, Tensor] | None:
         """The ids, unless they differ between problems."""
-        ids = self.ids.flatten(0, -2) if self.ids.dim() > 1 else self.ids[None]
-        key_ids = self._key_ids.flatten(0, -2) if self._key_ids.dim() > 1 else self._key_ids[None]
-        return (ids[0], key_ids[0]) if len(ids) == len(key_ids) == 1 else None
+        return self._ids_of_all
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,3 +103,8 @@ class NotSame(IdRule):
     def keep(self, block: Block) -> Tensor | bool:
         """Different ids; Args as :meth:`Rule.keep`."""
         return negated(self._same(block))
+
+    @property
+    def sorting_ids(self) -> tuple[Tensor, Tensor] | None:
+        """The ids, unless they differ between problems."""
+        return self._ids_of_all

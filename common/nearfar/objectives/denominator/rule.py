@@ -123,6 +123,11 @@ class Rule:
         """Ids of rows and keys by which sorting makes whole blocks trivial, if any."""
         return None
 
+    @property
+    def sorting_ids(self) -> tuple[Tensor, Tensor] | None:
+        """Ids by which sorting makes most blocks trivial, if any: those of :attr:`group_ids`, or more."""
+        return self.group_ids
+
     def for_other_keys(self, key_ids: Tensor | None) -> Rule:
         """What is left of the rule for keys that are not of the batch, such as a queue's.
 

@@ -5,9 +5,10 @@ The numerator of every softmax loss is linear in the keys, :math:`\langle q_i, t
 without the N x M matrix w: a shift, class sums, a sparse product, a low-rank product.
 """
 
+from nearfar.objectives.positives.other_groups import OtherGroups
 from nearfar.objectives.positives.pairs import Pairs
 from nearfar.objectives.positives.resolve import Positives, resolve
 from nearfar.objectives.positives.resolved import Resolved
 from nearfar.objectives.positives.soft import Soft
 
-__all__ = ["Pairs", "Positives", "Resolved", "Soft", "resolve"]
+__all__ = ["OtherGroups", "Pairs", "Positives", "Resolved", "Soft", "resolve"]

@@ -56,20 +56,35 @@ class _Labels:
     def logit(self, a: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         q_labels = self.q_labels[..., own_rows(self.first, a)].to(a.device).expand(a.shape[:-1])
         k_labels = self.k_labels.to(a.device).expand(k.shape[:-1])
-        classes, index = torch.unique(torch.cat([q_labels, k_labels], -1), return_inverse=True)
-        if len(a) > 1:  # problems of a batch have class sums of their own
-            problem = torch.arange(len(a), device=a.device)[:, None]
-            classes, index = torch.unique(index + len(classes) * problem, return_inverse=True)
-        row_class, key_class = index.split([a.shape[-2], k.shape[-2]], -1)
-        labelled, size = (k_labels >= 0).to(a.dtype), len(classes)
-        sums = a.new_zeros(size, k.shape[-1])
-        sums = sums.index_add(0, key_class.flatten(), (k * labelled[..., None]).flatten(0, 1))
-        counts = a.new_zeros(size).index_add(0, key_class.flatten(), labelled.flatten())
-        target, weight = sums[row_class], counts[row_class]
+        labelled = (k_labels >= 0).to(a.dtype)
+        target, weight = sums_of_equal(q_labels, k_labels, k * labelled[..., None], labelled)
         if self.itself:
             target, weight = target - k[:, own_rows(self.first, a)], weight - 1
         weight = (weight * (q_labels >= 0)).clamp(min=0)
         return mean_logit(a, target, weight), weight
+
+
+def sums_of_equal(row_ids: Tensor, key_ids: Tensor, keys: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over the keys that carry the id of a row, problem by problem.
+
+    Args:
+        row_ids: Shape ``(B, N)``.
+        key_ids: Shape ``(B, M)``.
+        keys: What to add up, shape ``(B, M, d)``.
+        weights: The same for one number a key, shape ``(B, M)``.
+
+    Returns:
+        Shapes ``(B, N, d)`` and ``(B, N)``.
+    """
+    classes, index = torch.unique(torch.cat([row_ids, key_ids], -1), return_inverse=True)
+    if len(keys) > 1:  # problems of a batch have class sums of their own
+        problem = torch.arange(len(keys), device=keys.device)[:, None]
+        classes, index = torch.unique(index + len(classes) * problem, return_inverse=True)
+    row_class, key_class = index.split([row_ids.shape[-1], key_ids.shape[-1]], -1)
+    sums = keys.new_zeros(len(classes), keys.shape[-1])
+    sums = sums.index_add(0, key_class.flatten(), keys.flatten(0, 1))
+    counts = keys.new_zeros(len(classes)).index_add(0, key_class.flatten(), weights.flatten())
+    return sums[row_class], counts[row_class]
 
 
 def labels_of(

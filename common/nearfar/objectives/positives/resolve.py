@@ -9,13 +9,20 @@ from torch import Tensor
 
 from nearfar.objectives.positives.labels import labels_of
 from nearfar.objectives.positives.matrix import matrix_of
+from nearfar.objectives.positives.other_groups import OtherGroups, other_groups_of
 from nearfar.objectives.positives.pairs import Pairs, pairs_of
 from nearfar.objectives.positives.resolved import Resolved
 from nearfar.objectives.positives.shifts import following, paired, stacked
 from nearfar.objectives.positives.soft import Soft, soft_of
 
 Positives: TypeAlias = (
-    Literal["paired"] | tuple[Literal["paired", "next"], int] | Tensor | tuple[Tensor, Tensor] | Pairs | Soft
+    Literal["paired"]
+    | tuple[Literal["paired", "next"], int]
+    | Tensor
+    | tuple[Tensor, Tensor]
+    | OtherGroups
+    | Pairs
+    | Soft
 )
 
 
@@ -36,6 +43,8 @@ def resolve(
     """
     if isinstance(positives, Pairs):
         return pairs_of(positives, lead, num_rows, num_keys, itself=itself)
+    if isinstance(positives, OtherGroups):
+        return other_groups_of(positives, lead, num_rows, num_keys, itself=itself)
     if isinstance(positives, Soft):
         return soft_of(positives, lead, num_rows, num_keys, itself=itself)
     if isinstance(positives, Tensor):
@@ -59,6 +68,6 @@ def resolve(
         if first == "next" and type(second) is int:
             return following(second, num_rows, num_keys)
     raise ValueError(
-        "positives: 'paired', ('paired', N), ('next', s), labels, (q_labels, k_labels), Pairs, Soft or a weight "
-        f"matrix (N, M) expected, got {positives!r}"
+        "positives: 'paired', ('paired', N), ('next', s), labels, (q_labels, k_labels), OtherGroups, Pairs, "
+        f"Soft or a weight matrix (N, M) expected, got {positives!r}"
     )

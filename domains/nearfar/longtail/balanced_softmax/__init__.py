@@ -1,0 +1,1 @@
+"""Balanced softmax: one line against long tails."""

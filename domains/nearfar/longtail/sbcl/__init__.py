@@ -1,0 +1,1 @@
+"""Subclass-balancing contrastive learning (SBCL, Hou et al., ICCV 2023)."""

@@ -1,0 +1,1 @@
+"""Contrast of views, without labels: what labels have to add to."""

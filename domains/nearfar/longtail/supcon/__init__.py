@@ -1,0 +1,1 @@
+"""Supervised contrast of classes: SBCL without subclasses."""

@@ -1,0 +1,1 @@
+"""Encoder and linear head trained together on labels."""
