@@ -87,7 +87,7 @@ def test_as_they_are() -> None:
 def test_rows_held_out(share: float, *, spoil: bool) -> None:
     """Of every given class the share, rounded down; together with the others they are the rows of before."""
     data = dataset((50, 20, 9, 3))
-    told = {"spoil": spoil, "imbalance": {"ratio": 1.0, "largest": 3}, "noise": {"rate": 0.0}}
+    told: dict[str, Any] = {"spoil": spoil, "imbalance": {"ratio": 1.0, "largest": 3}, "noise": {"rate": 0.0}}
     told |= {} if spoil else {"imbalance": {"ratio": 1.0}}
     whole = training_rows(data, **settings(**told))
     if share * int(whole.given.bincount().max()) < 1:

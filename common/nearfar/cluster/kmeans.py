@@ -32,7 +32,7 @@ METHODS: tuple[Method, ...] = ("auto", "greedy", "optimal", "hybrid", "bisection
 SCORES = 150_000_000  # in memory at once, float32
 PIECE = 2**13  # points that are clustered together in the first stage of `hybrid`
 PIECE_ITERATIONS = 3
-SWEEPS = 6
+SWEEPS = 5
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ def balanced_kmeans(
         n_clusters: m, from 1 to n.
         method: ``greedy``, the pair of highest score first; ``optimal``, the best assignment, for small problems
             (needs scipy); ``bisection``, halving only, fast and coarse; ``hybrid``, halving to pieces, greedy within
-            them, then up to six greedy sweeps over all points with lists of near centres; ``auto``, greedy up to
+            them, then up to five greedy sweeps over all points with lists of near centres; ``auto``, greedy up to
             1.5e8 scores, otherwise hybrid.
         metric: ``cosine`` or ``euclidean``.
-        max_iter: Assignments at most; of ``hybrid`` never more than three within pieces and six sweeps.
+        max_iter: Assignments at most; of ``hybrid`` never more than three within pieces and five sweeps.
         generator: Where seeds are drawn from.
         init: Centres of an earlier clustering to start from, shape ``(m, d)``; nothing is drawn for seeds then.
 

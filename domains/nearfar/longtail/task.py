@@ -1,4 +1,4 @@
-"""Long-tailed classification as a task for the runner: representations first, then a classifier of frozen features.
+"""Long tails as a task for the runner: representations first, then a classifier of frozen features.
 
 The test part is balanced in the known data sets; what is reported is the last epoch. Where finer classes are known, in
 the known data or in a file of yours, it is measured how much of them is left: never seen in training, they are what

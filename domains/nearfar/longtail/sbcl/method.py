@@ -158,20 +158,21 @@ class SBCL(Method):
             views = (views[0][ranks.own_rows], views[1][ranks.own_rows])
         z, items, keys = self._features(views, rows, ranks)
         c, warm = self.config, self.in_warmup(ctx.step)
+        keyed = None if keys is None else SBCLKeys(keys[0], *self._groups(keys[1], warm=warm), keys[1])
+        rows_of = (z, *self._groups(items, warm=warm), items)
+        if warm:
+            loss = sbcl_loss(*rows_of, temperature=c.temperature, beta=0.0, keys=keyed, group=ranks.group)
+            return StepOutput(loss)
         loss, (first, second) = sbcl_loss(
-            z,
-            *self._groups(items, warm=warm),
-            items,
+            *rows_of,
             temperature=c.temperature,
-            class_temperatures=None if warm else self._temperatures,
-            beta=0.0 if warm else c.beta,
-            scale=1.0 if warm or c.base_temperature is None else c.temperature / c.base_temperature,
-            keys=None if keys is None else SBCLKeys(keys[0], *self._groups(keys[1], warm=warm), keys[1]),
+            class_temperatures=self._temperatures,
+            beta=c.beta,
+            scale=1.0 if c.base_temperature is None else c.temperature / c.base_temperature,
+            keys=keyed,
             group=ranks.group,
             return_terms=True,
         )
-        if warm:
-            return StepOutput(loss)
         terms = dict(zip(DIAGNOSTICS, self.diagnostics.clone().unbind(), strict=True))
         return StepOutput(loss, {"of_subclasses": first, "of_classes": second, **terms})
 

@@ -1,4 +1,4 @@
-"""Cut every class into subclasses of equal size, by balanced clustering of its features, and set its temperature.
+"""Every class cut into subclasses of equal size by clustering its features, and its temperature.
 
 SBCL (Hou et al., ICCV 2023), section 3.2 and algorithm 1. Each class is clustered alone, with random numbers of its
 own: neither other classes nor the number of threads matter.
