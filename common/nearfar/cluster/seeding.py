@@ -1,7 +1,7 @@
 """First centres: far from each other, drawn by chance in proportion to the squared distance (k-means++).
 
 Differs from Arthur and Vassilvitskii (SODA 2007) for many centres: the first are drawn one by one, later ones in
-batches of a quarter of those there are, so that distances are renewed by few products of matrices; and from a sample
+batches of an eighth of those there are, so that distances are renewed by few products of matrices; and from a sample
 of the points where there are many to a centre.
 """
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nearfar.cluster.points import ROWS, Points
 
-SAMPLE, FEWEST = 32, 2**13  # points a centre, and at least
+SAMPLE, FEWEST = 32, 2**11  # points a centre, and at least
 STEPS = 2.0**30  # of a distance, so that weights are integers and add up exactly
 
 
@@ -36,7 +36,7 @@ def seeds(points: Points, m: int, generator: torch.Generator) -> Tensor:
     order: list[Tensor] = []
     count = 0
     while count < m:
-        rows = _drawn(weight, min(max(count // 4, 1), m - count), generator)
+        rows = _drawn(weight, min(max(count // 8, 1), m - count), generator)
         order.append(rows)
         count += len(rows)
         chosen[rows] = True

@@ -74,7 +74,7 @@ def _wrong_labels(results: Sequence[DomainResult]) -> str:
         f"the training labels are wrong. In brackets: {reference} minus this method; p of the paired t-test over "
         f"seeds; the same corrected for the number of methods; and what that is for {reference} at 5 % of the latter.\n"
     )
-    return "\n".join(["## Wrong labels\n", about, _table(["method", *_headings(results)], rows + tally), ""])
+    return "\n".join(["## Wrong labels\n", about, table(["method", *_headings(results)], rows + tally), ""])
 
 
 def _true_labels(results: Sequence[DomainResult]) -> str:
@@ -92,7 +92,7 @@ def _true_labels(results: Sequence[DomainResult]) -> str:
     ]
     about = "The same rows with their true labels: what wrong ones cost.\n"
     return "\n".join(
-        ["## True labels, for reference\n", about, _table(["method", *_headings(results)], rows), ""]
+        ["## True labels, for reference\n", about, table(["method", *_headings(results)], rows), ""]
     )
 
 
@@ -114,7 +114,7 @@ def _purities(results: Sequence[DomainResult]) -> str:
     about = (
         "Share of right labels among the rows that a filter keeps, %, all classes / tail, mean over seeds.\n"
     )
-    return "\n".join(["## Purity\n", about, _table(["filter", *_headings(results)], rows), ""])
+    return "\n".join(["## Purity\n", about, table(["filter", *_headings(results)], rows), ""])
 
 
 def _data(results: Sequence[DomainResult]) -> str:
@@ -130,7 +130,7 @@ def _data(results: Sequence[DomainResult]) -> str:
         for result in results
     ]
     headings = ["domain", "what", "features", "training rows by class", "ratio", "test rows"]
-    return "\n".join(["## Data\n", _table(headings, rows), ""])
+    return "\n".join(["## Data\n", table(headings, rows), ""])
 
 
 def _names(results: Sequence[DomainResult]) -> list[str]:
@@ -158,6 +158,12 @@ def _tally(result: DomainResult) -> str:
     return " / ".join(str(verdicts.count(kind)) for kind in ("win", "draw", "loss"))
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown.
+
+    Args:
+        headings: Of the columns.
+        rows: Cells.
+    """
     lines = [headings, ["--"] * len(headings), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
