@@ -27,6 +27,9 @@ else:
     from study import Arm, Study  # this folder is first on the path of a script
 
 SBCL, SUPCON = "longtail.sbcl", "longtail.supcon"
+FIRST_SEED = (
+    2000  # settings were chosen on seeds from 100, by images that are neither trained on nor in the test part
+)
 COMMON = {
     "device": "cpu",
     "num_threads": 1,
@@ -42,9 +45,9 @@ BASELINES = {
 }
 # Parts are changed one at a time.
 PARTS = {
-    "sbcl": Arm("SBCL, paper", SBCL),
+    "sbcl": Arm("SBCL", SBCL),
+    "paper": Arm("tau_2 of the paper", SBCL, ("class_temperature.kind=paper",)),
     "fixed": Arm("one tau_2 for all classes (.2)", SBCL, ("class_temperature.kind=fixed",)),
-    "code-temperature": Arm("tau_2 of the released code", SBCL, ("class_temperature.kind=code",)),
     "plain": Arm("plain k-means", SBCL, ("subclasses.clustering=plain",)),
     "ceil": Arm("subclasses of at most M", SBCL, ("subclasses.rounding=ceil",)),
     "once": Arm("clustered once", SBCL, ("subclasses.every=1000",)),
@@ -69,6 +72,7 @@ def superclass() -> Study:
         common={**COMMON, "data": "superclass-digits"},
         metric="val/balanced_accuracy",
         columns=("hidden_nmi_largest", "hidden_nmi_test", "fine_probe", "balanced_accuracy", "few"),
+        first_seed=FIRST_SEED,
         digits=3,
     )
 
@@ -87,6 +91,7 @@ def long_tail() -> Study:
         common={**COMMON, "data": "digits", "imbalance": {"ratio": 100}},
         metric="val/balanced_accuracy",
         columns=("balanced_accuracy", "many", "medium", "few"),
+        first_seed=FIRST_SEED,
         digits=3,
     )
 

@@ -7,41 +7,32 @@ the representation may have kept or lost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nearfar.adapters import Inputs, representations
+from nearfar.adapters import representations
 from nearfar.atomic import write_atomically
 from nearfar.classification.class_matrix import draw_confusion
-from nearfar.classification.classifier import TrainedClassifier, class_logits, save_classifier
-from nearfar.classification.datasets import load_dataset
-from nearfar.classification.encoder import encoder_for, encoder_name, inputs_for
-from nearfar.classification.training_rows import spoilt_name, training_rows
-from nearfar.config import RunConfig
+from nearfar.classification.task import ClassificationTask, predicted
 from nearfar.data.csv_text import csv_text
 from nearfar.data.predictions import FILE, TestPredictions
-from nearfar.labels import classification_scores, recall_by_class
+from nearfar.labels import recall_by_class
 from nearfar.longtail.config import LongTailConfig
 from nearfar.longtail.embedding_plot import draw_embeddings
 from nearfar.longtail.heads import fit_head
 from nearfar.longtail.hidden_classes import fine_probe, hidden_nmi, subclass_purity
 from nearfar.longtail.weak_copies import weak_copies
 from nearfar.optional import installed
-from nearfar.runtime import Runtime
-from nearfar.training import BatchSource, Cases, DatasetCard, Method, Task
 
 CLASSES, SUBCLASSES = "classes.csv", "subclasses.csv"
 CONFUSION, EMBEDDINGS = "confusion.png", "embeddings.png"
-Split = Literal["val", "test"]
 
 
-class LongTailTask(Task):
+class LongTailTask(ClassificationTask):
     """A data set with a long tail, an encoder for it, and test rows.
 
     Args:
@@ -53,8 +44,6 @@ class LongTailTask(Task):
     """
 
     domain: ClassVar[str] = "longtail"
-    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "balanced_accuracy", "many", "medium", "few")
-    case_metrics: ClassVar[tuple[str, ...] | None] = ("accuracy",)
     protocol: ClassVar[Mapping[str, str]] = {
         "test": "rows of the test part, last epoch",
         "validation": "rows held out, or (validation=0) trained on",
@@ -62,49 +51,10 @@ class LongTailTask(Task):
         "hidden_nmi": "k-means in each class that has finer ones, as many clusters as those, training rows",
         "fine_probe": "balanced logistic regression told the finer classes, balanced accuracy on test",
     }
-    cases_file: ClassVar[str | None] = FILE
     report_files: ClassVar[tuple[str, ...]] = (CLASSES, SUBCLASSES, CONFUSION, EMBEDDINGS)
 
     def __init__(self, config: LongTailConfig, method_class: type[Any]) -> None:
-        self.config, self.method_class = config, method_class
-        self.dataset = data = load_dataset(config.data, config.data_dir)
-        spoilt = config.imbalance, config.noise if config.noise.rate else None
-        self.training = training = training_rows(
-            data, *spoilt, seed=config.seed, validation=config.validation
-        )
-        self.inputs = inputs_for(data.x_train[training.rows], data)
-        self.tested = inputs_for(data.x_test, data)
-        self.held = inputs_for(data.x_train[training.held], data) if len(training.held) else self.inputs
-        counts: dict[str, int | float] = {
-            "train": len(training.rows),
-            "held": len(training.held),
-            "test": len(data.x_test),
-            "classes": data.num_classes,
-        }
-        name, digest = spoilt_name(data, *spoilt)
-        self.card = DatasetCard(name, digest, data.source, counts, data.warnings)
-
-    def build(self, config: Any) -> Method:
-        """A freshly initialised method."""
-        encoder = encoder_for(config.encoder, self.dataset, config.seed)
-        method: Method = self.method_class(
-            config, encoder, self.inputs, self.training.given, self.dataset.num_classes
-        )
-        return method
-
-    def batches(self, config: RunConfig, runtime: Runtime) -> BatchSource:
-        """Training rows by step number."""
-        source: BatchSource = self.method_class.batches(config, self.inputs, self.training.given, runtime)
-        return source
-
-    def evaluate(self, method: Any, split: Split) -> dict[str, float]:
-        """Accuracy overall, by class, and by how frequent classes are."""
-        head = self.head(method)
-        if split == "test":
-            return self._scores(_predicted(method, head, self.tested), self.dataset.y_test)
-        held = len(self.training.held) > 0
-        given = self.training.held_given if held else self.training.given
-        return self._scores(_predicted(method, head, self.held), given)
+        super().__init__(config, method_class, config.imbalance, config.noise if config.noise.rate else None)
 
     def head(self, method: Any) -> nn.Module:
         """The method's own classifier, or one fitted to its frozen features: the second stage."""
@@ -125,17 +75,17 @@ class LongTailTask(Task):
         """The same on the test part, and what is left of finer classes."""
         data, y = self.dataset, self.dataset.y_test
         head = self.head(method)
-        predicted = _predicted(method, head, self.tested)
-        TestPredictions.of(data.x_test, y, predicted).write(folder / FILE)
-        metrics = self._scores(predicted, y)
+        guess = predicted(method, head, self.tested)
+        TestPredictions.of(data.x_test, y, guess).write(folder / FILE)
+        metrics = self.scores(guess, y)
         features = representations(method.encoder, self.inputs)
         metrics |= self._hidden(method, features)
-        recall = recall_by_class(y, predicted)
+        recall = recall_by_class(y, guess)
         write_atomically(folder / CLASSES, self._class_table(method, recall))
         if _has_subclasses(method):
             write_atomically(folder / SUBCLASSES, self._subclass_table(method))
         if installed("matplotlib"):
-            draw_confusion(y, predicted, data.classes, folder / CONFUSION)
+            draw_confusion(y, guess, data.classes, folder / CONFUSION)
             untrained: Any = self.build(self.config)
             before = representations(untrained.encoder, self.inputs)
             shown = self.training.given if self.training.fine is None else self.training.fine
@@ -146,9 +96,6 @@ class LongTailTask(Task):
                 folder / EMBEDDINGS,
             )
         return metrics
-
-    def _scores(self, predicted: Tensor, y: Tensor) -> dict[str, float]:
-        return classification_scores(y, predicted, self.training.counts(self.dataset.num_classes))
 
     def _hidden(self, method: Any, features: Tensor) -> dict[str, float]:
         """How much of the finer classes a representation has kept."""
@@ -210,34 +157,7 @@ class LongTailTask(Task):
             lines.append(told)
         return csv_text(("row", "class", "subclass", "kept", "fine"), lines)
 
-    @classmethod
-    def read_cases(cls, path: Path, metrics: Sequence[str]) -> Cases:
-        """Whether each test row was classified right."""
-        found = TestPredictions.read(path)
-        return Cases("rows", found.cases, {metric: found.right.astype(np.float64) for metric in metrics})
-
-    @property
-    def num_rows(self) -> int:
-        """Training rows."""
-        return len(self.training.rows)
-
-    def embed(self, method: Any, rows: NDArray[np.int64]) -> Tensor:
-        """Representations of training rows."""
-        return representations(method.encoder, self.inputs, torch.from_numpy(rows))
-
-    def export(self, method: Any, folder: Path) -> None:
-        """Write encoder and classifier as :func:`nearfar.longtail.load_classifier` reads them."""
-        data = self.dataset
-        shape = data.x_train.shape[1:]
-        classifier = TrainedClassifier(method.encoder, self.head(method), data.classes, shape)
-        save_classifier(classifier, encoder_name(self.config.encoder, data), folder)
-
 
 def _has_subclasses(method: Any) -> bool:
     found = getattr(method, "subclasses", None)
     return found is not None and len(found) > 0
-
-
-def _predicted(method: Any, head: nn.Module, inputs: Inputs) -> Tensor:
-    """Classes of rows, int64, shape ``(N,)``."""
-    return class_logits(method.encoder, head, inputs).argmax(1)
