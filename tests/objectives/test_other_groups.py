@@ -15,6 +15,7 @@ from nearfar.objectives.conditions import TruthTable
 from nearfar.objectives.denominator.combine import with_positives
 from nearfar.objectives.logsumexp import Backend
 from nearfar.objectives.positives import resolve
+from nearfar.objectives.positives.labels import numbered
 
 DOUBLE = torch.float64
 BACKENDS: list[Backend] = ["dense", "tiled"]
@@ -209,3 +210,13 @@ def test_unknown_items_may_be_anywhere() -> None:
     positives = OtherGroups(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 2]), torch.tensor([-1, -1, -1]))
     losses = contrast(torch.ones(3, 2), positives=positives, reduction="none")
     assert losses.tolist() == pytest.approx([0.6931, 0.6931, 0], abs=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1,), (40,), (3, 25)])
+def test_numbers_of_ids_without_looking(shape: tuple[int, ...]) -> None:
+    """What a GPU computes is what ``unique`` says, with as many classes as there can be."""
+    ids = torch.randint(-5, 12, shape, generator=torch.Generator().manual_seed(len(shape)))
+    count, index = numbered(ids, may_wait=True)
+    most, again = numbered(ids, may_wait=False)
+    assert torch.equal(index, again)
+    assert most == ids.numel() >= count

@@ -76,15 +76,39 @@ def sums_of_equal(row_ids: Tensor, key_ids: Tensor, keys: Tensor, weights: Tenso
     Returns:
         Shapes ``(B, N, d)`` and ``(B, N)``.
     """
-    classes, index = torch.unique(torch.cat([row_ids, key_ids], -1), return_inverse=True)
+    count, index = numbered(torch.cat([row_ids, key_ids], -1), may_wait=not keys.is_cuda)
     if len(keys) > 1:  # problems of a batch have class sums of their own
         problem = torch.arange(len(keys), device=keys.device)[:, None]
-        classes, index = torch.unique(index + len(classes) * problem, return_inverse=True)
+        count, index = numbered(index + count * problem, may_wait=not keys.is_cuda)
     row_class, key_class = index.split([row_ids.shape[-1], key_ids.shape[-1]], -1)
-    sums = keys.new_zeros(len(classes), keys.shape[-1])
+    sums = keys.new_zeros(count, keys.shape[-1])
     sums = sums.index_add(0, key_class.flatten(), keys.flatten(0, 1))
-    counts = keys.new_zeros(len(classes)).index_add(0, key_class.flatten(), weights.flatten())
+    counts = keys.new_zeros(count).index_add(0, key_class.flatten(), weights.flatten())
     return sums[row_class], counts[row_class]
+
+
+def numbered(ids: Tensor, *, may_wait: bool) -> tuple[int, Tensor]:
+    """Numbers from 0 in the order of the ids, equal ones for equal ids.
+
+    Args:
+        ids: Integers, any shape ``(...,)``.
+        may_wait: Whether to look how many there are, for which a host would wait for a GPU.
+
+    Returns:
+        How many there are, or without looking how many there can be; and the numbers, as ``ids`` in shape.
+
+    Example:
+        >>> numbered(torch.tensor([7, 3, 7]), may_wait=True)
+        (2, tensor([1, 0, 1]))
+        >>> numbered(torch.tensor([7, 3, 7]), may_wait=False)
+        (3, tensor([1, 0, 1]))
+    """
+    if may_wait:
+        known, index = torch.unique(ids, return_inverse=True)
+        return len(known), index
+    ordered, order = ids.flatten().sort(stable=True)
+    steps = torch.nn.functional.pad((ordered[1:] != ordered[:-1]).long(), (1, 0))
+    return ids.numel(), steps.cumsum(0)[order.argsort()].view_as(ids)
 
 
 def labels_of(
