@@ -323,7 +323,7 @@ def test_bgrl_is_the_printed_formula() -> None:
 # All of them
 
 WORKER = """
-import sys, torch, torch.distributed as dist
+import os, sys, torch, torch.distributed as dist
 from nearfar.graph.contrast.costa import costa_loss
 from nearfar.graph.contrast.grace import grace_loss
 rank, folder = int(sys.argv[1]), sys.argv[2]
@@ -338,6 +338,7 @@ for loss_of in (grace_loss, costa_loss):
 torch.save(found, f"{folder}/{rank}.pt")
 dist.barrier()  # who leaves first must not take the connections of the other one down
 dist.destroy_process_group()
+os._exit(0)  # threads of the group that are still alive abort an interpreter that ends by itself
 """
 
 

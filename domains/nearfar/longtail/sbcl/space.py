@@ -8,7 +8,7 @@ from nearfar.tuning import Choice, Float, Int, SearchSpace
 TRIALS = {"validation": 0.2}
 
 PLAIN = SearchSpace(
-    {"optim.lr": Float(3e-4, 3e-2, log=True), "optim.weight_decay": Float(1e-6, 1e-2, log=True)},
+    {"optim.lr": Float(3e-4, 3e-2, log=True), "optim.weight_decay": Float(0.0, 1e-2)},
     trials=TRIALS,
 )
 CONTRAST = SearchSpace(
@@ -22,7 +22,7 @@ SPACE = SearchSpace(
         "subclasses.delta": Int(5, 50),
         "subclasses.every": Int(2, 20),
         "subclasses.rounding": Choice("floor", "ceil"),
-        "warmup_epochs": Int(0, 20),
+        "warmup_epochs": Float(0, 20),
         "class_temperature.kind": Choice("paper", "code", "fixed"),
     },
     trials=TRIALS,
