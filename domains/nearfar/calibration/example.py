@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from nearfar.runtime import numpy_generator
-
-SIDE, CLASSES = 8, 3
+from nearfar.testing.bars import write_bars
 
 
 def bars(folder: Path, *, count: int = 30) -> list[str]:
@@ -22,17 +17,7 @@ def bars(folder: Path, *, count: int = 30) -> list[str]:
     Returns:
         Settings for a small model on it.
     """
-    rng = numpy_generator(0, "bars")
-    arrays: dict[str, Any] = {}
-    for part, size in (("train", count), ("test", 10)):
-        y = np.repeat(np.arange(CLASSES), size)
-        x = 0.3 * rng.random((len(y), 1, SIDE, SIDE))
-        for image, label in zip(x, y, strict=True):
-            image[0, 3 * label : 3 * label + 2] += 0.6
-        arrays |= {f"x_{part}": x.astype(np.float32), f"y_{part}": y}
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "bars.npz"
-    np.savez(path, **arrays)
+    path = write_bars(folder, count)
     return [
         f"data={path}",
         "imbalance.ratio=3",

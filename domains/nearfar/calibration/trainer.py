@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from nearfar.adapters import as_inputs
 from nearfar.calibration.gaussians import ClassGaussians
@@ -16,6 +16,7 @@ from nearfar.calibration.rcal.batches import StageBatches
 from nearfar.calibration.rcal.config import RCALConfig
 from nearfar.calibration.rcal.method import RCAL
 from nearfar.classification.classifier import class_logits
+from nearfar.classification.predictor import Predictor
 from nearfar.config.hyper import HyperParameters
 from nearfar.errors import ConfigError, DataError
 from nearfar.labels import encode_labels
@@ -35,7 +36,7 @@ _HYPER = HyperParameters(
 )
 
 
-class RCALTrainer:
+class RCALTrainer(Predictor):
     """RCAL (Zhang et al., ICCV 2023) around an encoder.
 
     Without :meth:`pretrain` the encoder counts as trained already. :meth:`calibrate` keeps its representations and
@@ -128,24 +129,13 @@ class RCALTrainer:
         self.fit_result_ = self._run(rest)
         return self
 
-    def predict_proba(self, rows: Any) -> NDArray[np.float32]:
-        """Probability of every class, shape ``(M, K)``.
+    def logits(self, rows: Any) -> Tensor:
+        """Logits of rows, shape ``(M, K)``, on the CPU.
 
         Args:
             rows: As of :func:`nearfar.adapters.as_inputs`.
         """
-        logits = class_logits(self.method.encoder, self.method.head, as_inputs(rows)).float()
-        found: NDArray[np.float32] = torch.softmax(logits, 1).numpy()
-        return found
-
-    def predict(self, rows: Any) -> NDArray[Any]:
-        """Most probable classes, shape ``(M,)``.
-
-        Args:
-            rows: As of :func:`nearfar.adapters.as_inputs`.
-        """
-        found: NDArray[Any] = self.classes_[self.predict_proba(rows).argmax(1)]
-        return found
+        return class_logits(self.method.encoder, self.method.head, as_inputs(rows))
 
     @property
     def gaussians_(self) -> ClassGaussians:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from nearfar.testing.bars import write_bars
 
-from nearfar.runtime import numpy_generator
-
-SIDE, COARSE = 8, (0, 0, 1)
+COARSE = {0: 0, 1: 0, 2: 1}
 
 
 def bars(folder: Path, *, count: int = 16) -> list[str]:
@@ -22,18 +19,7 @@ def bars(folder: Path, *, count: int = 16) -> list[str]:
     Returns:
         Settings for a small model on it.
     """
-    rng = numpy_generator(0, "bars")
-    arrays: dict[str, Any] = {}
-    for part, size in (("train", count), ("test", 10)):
-        fine = np.repeat(np.arange(len(COARSE)), size)
-        x = 0.3 * rng.random((len(fine), 1, SIDE, SIDE))
-        for image, place in zip(x, fine, strict=True):
-            image[0, 3 * place : 3 * place + 2] += 0.6
-        coarse = np.array(COARSE)[fine]
-        arrays |= {f"x_{part}": x.astype(np.float32), f"y_{part}": coarse, f"y_{part}_fine": fine}
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "bars.npz"
-    np.savez(path, **arrays)
+    path = write_bars(folder, count, COARSE)
     return [f"data={path}", "epochs=8", "batch_size=16", "selection.every=4"]
 
 

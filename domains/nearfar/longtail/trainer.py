@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, Self
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nearfar.adapters import as_inputs, representations
 from nearfar.classification.classifier import class_logits
+from nearfar.classification.predictor import Predictor
 from nearfar.classification.row_batches import RowBatches
 from nearfar.config.hyper import HyperParameters
 from nearfar.errors import DataError
@@ -34,7 +34,7 @@ _HYPER = HyperParameters(
 )
 
 
-class SBCLTrainer:
+class SBCLTrainer(Predictor):
     """SBCL (Hou et al., ICCV 2023) around an encoder.
 
     :meth:`fit` trains the encoder, :meth:`fit_head` a classifier of its frozen representations, which :meth:`predict`
@@ -132,8 +132,8 @@ class SBCLTrainer:
         self._head = head.to(self._runtime.device)
         return self
 
-    def predict_proba(self, rows: Any) -> NDArray[Any]:
-        """Probability of every class, shape ``(M, K)``.
+    def logits(self, rows: Any) -> Tensor:
+        """Logits of rows, shape ``(M, K)``, on the CPU; of :meth:`fit_head`, which is called first if nobody has.
 
         Args:
             rows: As of :func:`nearfar.adapters.as_inputs`.
@@ -141,18 +141,7 @@ class SBCLTrainer:
         if self._head is None:
             self.fit_head()
         assert self._head is not None
-        logits = class_logits(self.method.encoder, self._head, as_inputs(rows)).float()
-        found: NDArray[Any] = torch.softmax(logits, 1).numpy()
-        return found
-
-    def predict(self, rows: Any) -> NDArray[Any]:
-        """Most probable classes, shape ``(M,)``.
-
-        Args:
-            rows: As of :func:`nearfar.adapters.as_inputs`.
-        """
-        found: NDArray[Any] = self.classes_[self.predict_proba(rows).argmax(1)]
-        return found
+        return class_logits(self.method.encoder, self._head, as_inputs(rows))
 
     @property
     def subclasses_(self) -> Tensor:
