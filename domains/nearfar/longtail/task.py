@@ -23,9 +23,8 @@ from nearfar.data.predictions import FILE, TestPredictions
 from nearfar.labels import recall_by_class
 from nearfar.longtail.config import LongTailConfig
 from nearfar.longtail.embedding_plot import draw_embeddings
-from nearfar.longtail.heads import fit_head
 from nearfar.longtail.hidden_classes import fine_probe, hidden_nmi, subclass_purity
-from nearfar.longtail.weak_copies import weak_copies
+from nearfar.longtail.second_stage import second_stage
 from nearfar.optional import installed
 
 CLASSES, SUBCLASSES = "classes.csv", "subclasses.csv"
@@ -61,15 +60,7 @@ class LongTailTask(ClassificationTask):
         own = getattr(method, "head", None)
         if isinstance(own, nn.Module):
             return own
-        config, given = self.config, self.training.given
-        features = weak_copies(method.encoder, self.inputs, config.copies, config.seed)
-        kept = getattr(method, "kept", None)
-        if kept is not None and len(kept):
-            features, given = features[..., kept.cpu(), :], given[kept.cpu()]
-        settings = config.head.model_dump()
-        return fit_head(features, given, self.dataset.num_classes, seed=config.seed, **settings).to(
-            next(method.parameters()).device
-        )
+        return second_stage(method, self.inputs, self.training.given, self.dataset.num_classes, self.config)
 
     def test(self, method: Any, folder: Path) -> dict[str, float]:
         """The same on the test part, and what is left of finer classes."""

@@ -14,10 +14,9 @@ from nearfar.classification.row_batches import RowBatches
 from nearfar.config.hyper import HyperParameters
 from nearfar.errors import DataError
 from nearfar.labels import encode_labels
-from nearfar.longtail.heads import fit_head
 from nearfar.longtail.sbcl.config import SBCLConfig
 from nearfar.longtail.sbcl.method import SBCL
-from nearfar.longtail.weak_copies import weak_copies
+from nearfar.longtail.second_stage import second_stage
 from nearfar.runtime import Runtime
 from nearfar.training import FitResult, fit
 
@@ -122,14 +121,9 @@ class SBCLTrainer(Predictor):
         Raises:
             ConfigError: If a setting is unknown or out of bounds.
         """
-        c, given = self.config, self._given
-        features = weak_copies(self.method.encoder, self.inputs, c.copies, c.seed)
-        if len(self.method.kept):
-            kept = self.method.kept.cpu()
-            features, given = features[..., kept, :], given[kept]
-        told = {**c.head.model_dump(), **settings}
-        head = fit_head(features, given, len(self.classes_), seed=c.seed, **told)
-        self._head = head.to(self._runtime.device)
+        self._head = second_stage(
+            self.method, self.inputs, self._given, len(self.classes_), self.config, **settings
+        )
         return self
 
     def logits(self, rows: Any) -> Tensor:

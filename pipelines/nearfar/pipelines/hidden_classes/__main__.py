@@ -18,7 +18,8 @@ from nearfar.pipelines.hidden_classes.recording import record
 from nearfar.pipelines.hidden_classes.sources import SOURCES, Pool
 from nearfar.pipelines.hidden_classes.tables import markdown
 from nearfar.pipelines.publication import write_text
-from nearfar.tracking import Store, open_store
+from nearfar.pipelines.study_record import study_store
+from nearfar.tracking import Store
 from nearfar.training.progress import Progress
 
 FIRST_SEED = 1000
@@ -87,12 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> None:
     _refuse(given)
-    store = None
-    if not given.no_tracking:
-        for module in ("mlflow", "filelock"):
-            if not installed(module):
-                raise missing(module, "recording runs (--no-tracking does without it)")
-        store = open_store(None)
+    store = None if given.no_tracking else study_store()
     pools, skipped = _collect(given)
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     results = compare(pools, seeds, given.methods, store=store, quiet=given.quiet)

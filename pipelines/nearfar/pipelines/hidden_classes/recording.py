@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from dataclasses import asdict
-from pathlib import Path
 
-from nearfar.messages import warn
 from nearfar.optional import installed
 from nearfar.pipelines.hidden_classes.experiment import METRICS, REFERENCE, DomainResult
 from nearfar.pipelines.hidden_classes.plot import draw_bars
 from nearfar.pipelines.hidden_classes.tables import markdown
-from nearfar.pipelines.identity import process_tags
 from nearfar.pipelines.noisy_labels.experiment import summary
-from nearfar.tracking import Store, experiment_name, start_run
+from nearfar.pipelines.study_record import record_study
+from nearfar.tracking import Store
 
 
 def record(store: Store, result: DomainResult) -> str | None:
@@ -30,45 +26,30 @@ def record(store: Store, result: DomainResult) -> str | None:
     Raises:
         StorageError: If the run cannot be created.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "artifacts"
-        folder.mkdir()
-        (folder / "results.md").write_text(markdown([result], {}), encoding="utf-8")
-        (folder / "results.json").write_text(json.dumps(result.to_dict(), indent=2), encoding="utf-8")
-        if installed("matplotlib"):
-            (folder / "bars.png").write_bytes(draw_bars(result))
-        run = start_run(
-            store,
-            experiment=experiment_name("hidden-classes", result.domain),
-            name=f"{result.data}-{len(result.seeds)}-seeds",
-            params={
-                **asdict(result.training),
-                "seeds": ", ".join(map(str, result.seeds)),
-                "reference": REFERENCE,
-                "methods": ", ".join(result.scores),
-                "data.digest": result.digest,
-                "data.about": result.about,
-                "data.classes": result.classes,
-                "data.train_rows": result.train_rows,
-                "data.test_rows": result.test_rows,
-            },
-            tags={
-                "nearfar.kind": "eval",
-                "nearfar.domain": result.domain,
-                "nearfar.dataset": result.data,
-                "nearfar.dataset_digest": result.digest,
-                **process_tags(),
-            },
-            outbox=Path(name) / "outbox.jsonl",
-            warn=warn,
-            system_metrics=False,
-        )
-        for place in range(len(result.seeds)):
-            run.log(_of_seed(result, place), place)
-        run.log(_over_seeds(result), len(result.seeds) - 1)
-        run.artifact(folder)
-        run.finish("FINISHED")
-        return run.run_id
+    return record_study(
+        store,
+        "hidden-classes",
+        f"{result.data}-{len(result.seeds)}-seeds",
+        domain=result.domain,
+        data=result.data,
+        digest=result.digest,
+        params={
+            **asdict(result.training),
+            "seeds": ", ".join(map(str, result.seeds)),
+            "reference": REFERENCE,
+            "methods": ", ".join(result.scores),
+            "data.digest": result.digest,
+            "data.about": result.about,
+            "data.classes": result.classes,
+            "data.train_rows": result.train_rows,
+            "data.test_rows": result.test_rows,
+        },
+        report=markdown([result], {}),
+        results=result.to_dict(),
+        bars=draw_bars(result) if installed("matplotlib") else None,
+        by_seed=[_of_seed(result, place) for place in range(len(result.seeds))],
+        over_seeds=_over_seeds(result),
+    )
 
 
 def _of_seed(result: DomainResult, place: int) -> dict[str, float]:

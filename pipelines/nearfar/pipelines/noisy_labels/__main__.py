@@ -11,14 +11,14 @@ from pathlib import Path
 from nearfar.config.suggest import suggest
 from nearfar.errors import ConfigError, DataError, MissingDependencyError, NearfarError, StorageError
 from nearfar.messages import warn
-from nearfar.optional import installed, missing
 from nearfar.pipelines.noisy_labels.baselines import available
 from nearfar.pipelines.noisy_labels.experiment import DomainResult, Setting, run_domain
 from nearfar.pipelines.noisy_labels.recording import record
 from nearfar.pipelines.noisy_labels.representations import SOURCES, Representations, represent
 from nearfar.pipelines.noisy_labels.tables import markdown
 from nearfar.pipelines.publication import write_text
-from nearfar.tracking import Store, open_store
+from nearfar.pipelines.study_record import study_store
+from nearfar.tracking import Store
 from nearfar.training.progress import Progress
 
 
@@ -102,12 +102,7 @@ def _run(given: argparse.Namespace) -> None:
             raise ConfigError(f"domains: {name!r} is unknown; {suggest(name, SOURCES, otherwise)}")
     if given.out is not None and not given.out.absolute().parent.is_dir():
         raise StorageError(f"{given.out} cannot be written: there is no folder {given.out.absolute().parent}")
-    store = None
-    if not given.no_tracking:
-        for module in ("mlflow", "filelock"):
-            if not installed(module):
-                raise missing(module, "recording runs (--no-tracking does without it)")
-        store = open_store(None)
+    store = None if given.no_tracking else study_store()
     data, skipped = _collect(given)
     results = compare(data, setting, given.methods, store=store, quiet=given.quiet)
     sys.stdout.write(markdown(results, skipped))

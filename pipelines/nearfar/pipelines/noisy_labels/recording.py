@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from dataclasses import asdict
-from pathlib import Path
 
-from nearfar.messages import warn
 from nearfar.optional import installed
-from nearfar.pipelines.identity import process_tags
 from nearfar.pipelines.noisy_labels.experiment import REFERENCE, DomainResult, summary
 from nearfar.pipelines.noisy_labels.plot import draw_bars
 from nearfar.pipelines.noisy_labels.tables import markdown
-from nearfar.tracking import Store, experiment_name, start_run
+from nearfar.pipelines.study_record import record_study
+from nearfar.tracking import Store
 
 
 def record(store: Store, result: DomainResult) -> str | None:
@@ -29,45 +25,30 @@ def record(store: Store, result: DomainResult) -> str | None:
     Raises:
         StorageError: If the run cannot be created.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "artifacts"
-        folder.mkdir()
-        (folder / "results.md").write_text(markdown([result], {}), encoding="utf-8")
-        (folder / "results.json").write_text(json.dumps(result.to_dict(), indent=2), encoding="utf-8")
-        if installed("matplotlib"):
-            (folder / "bars.png").write_bytes(draw_bars(result))
-        run = start_run(
-            store,
-            experiment=experiment_name("noisy-labels", result.domain),
-            name=f"{result.data}-{100 * result.setting.rate:.0f}",
-            params={
-                **asdict(result.setting),
-                "noise": "imb",
-                "reference": REFERENCE,
-                "methods": ", ".join(result.scores),
-                "data.digest": result.digest,
-                "data.about": result.about,
-                "data.counts": ", ".join(map(str, result.counts)),
-                "data.features": result.features,
-                "data.test_rows": result.test_rows,
-            },
-            tags={
-                "nearfar.kind": "eval",
-                "nearfar.domain": result.domain,
-                "nearfar.dataset": result.data,
-                "nearfar.dataset_digest": result.digest,
-                **process_tags(),
-            },
-            outbox=Path(name) / "outbox.jsonl",
-            warn=warn,
-            system_metrics=False,
-        )
-        for seed in range(result.setting.seeds):
-            run.log(_of_seed(result, seed), seed)
-        run.log(_over_seeds(result), result.setting.seeds - 1)
-        run.artifact(folder)
-        run.finish("FINISHED")
-        return run.run_id
+    return record_study(
+        store,
+        "noisy-labels",
+        f"{result.data}-{100 * result.setting.rate:.0f}",
+        domain=result.domain,
+        data=result.data,
+        digest=result.digest,
+        params={
+            **asdict(result.setting),
+            "noise": "imb",
+            "reference": REFERENCE,
+            "methods": ", ".join(result.scores),
+            "data.digest": result.digest,
+            "data.about": result.about,
+            "data.counts": ", ".join(map(str, result.counts)),
+            "data.features": result.features,
+            "data.test_rows": result.test_rows,
+        },
+        report=markdown([result], {}),
+        results=result.to_dict(),
+        bars=draw_bars(result) if installed("matplotlib") else None,
+        by_seed=[_of_seed(result, seed) for seed in range(result.setting.seeds)],
+        over_seeds=_over_seeds(result),
+    )
 
 
 def _of_seed(result: DomainResult, seed: int) -> dict[str, float]:
