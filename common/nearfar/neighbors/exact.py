@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nearfar.errors import ConfigError, DataError
 from nearfar.neighbors.rows import feature_rows
-from nearfar.objectives.checks import check_choice
+from nearfar.checks import check_choice
 
 Metric: TypeAlias = Literal["euclidean", "cosine"]
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nearfar.objectives.checks import check_features
+from nearfar.checks import check_features
 
 
 def balanced_softmax(

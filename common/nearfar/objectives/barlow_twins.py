@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nearfar.objectives.checks import check_choice, check_positive, check_weights
+from nearfar.checks import check_choice, check_positive, check_weights
 from nearfar.objectives.objective import Objective
 from nearfar.objectives.views import at_least_float32, check_views
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, Unpack, get_arg
 import torch
 from torch import Tensor, nn
 
-from nearfar.objectives.checks import check_choice, check_features, check_temperature, check_vector
+from nearfar.checks import check_choice, check_features, check_temperature, check_vector
 from nearfar.objectives.contrast_stats import ContrastStats
 from nearfar.objectives.denominator import Rule
 from nearfar.objectives.direction import reduce

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, get_args
 import torch
 from torch import Tensor
 
-from nearfar.objectives.checks import check_choice, check_temperature
+from nearfar.checks import check_choice, check_temperature
 from nearfar.objectives.contrast import (
     OnEmpty,
     Reduction,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nearfar.objectives.checks import check_positive
+from nearfar.checks import check_positive
 from nearfar.objectives.contrast import Temperature
 from nearfar.objectives.logsumexp import Backend
 from nearfar.objectives.similarity import smooth_normalize

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nearfar.objectives.checks import check_choice, check_features
+from nearfar.checks import check_choice, check_features
 from nearfar.objectives.gemm import fast_gemm
 from nearfar.objectives.tiled import once_differentiable
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nearfar.objectives.checks import check_features
+from nearfar.checks import check_features
 
 
 class KeyQueue(nn.Module):

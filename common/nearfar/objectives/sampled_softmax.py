@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nearfar.objectives.checks import check_features
+from nearfar.checks import check_features
 
 
 def sampled_softmax(

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nearfar.objectives.checks import check_choice
+from nearfar.checks import check_choice
 from nearfar.objectives.gemm import fast_gemm
 from nearfar.objectives.objective import Objective
 from nearfar.objectives.similarity import smooth_normalize

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from nearfar.objectives.checks import check_choice, check_temperature
+from nearfar.checks import check_choice, check_temperature
 from nearfar.objectives.contrast import Temperature, contrast
 from nearfar.objectives.logsumexp import BACKENDS, Backend
 from nearfar.objectives.objective import Objective

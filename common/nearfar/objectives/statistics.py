@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from nearfar.objectives.checks import check_positive
+from nearfar.checks import check_positive
 from nearfar.objectives.denominator import NotSelf
 from nearfar.objectives.logsumexp import log_sum_exp
 from nearfar.objectives.maxima import beats, row_maxima

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from nearfar.objectives.checks import check_positive
+from nearfar.checks import check_positive
 from nearfar.objectives.contrast import Temperature
 from nearfar.objectives.denominator import Rule
 from nearfar.objectives.logsumexp import Backend

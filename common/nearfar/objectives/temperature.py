@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from nearfar.objectives.checks import check_positive
+from nearfar.checks import check_positive
 
 
 class LearnableTemperature(nn.Module):

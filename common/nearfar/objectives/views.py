@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nearfar.objectives.checks import check_features
+from nearfar.checks import check_features
 
 
 def check_views(min_rows: int = 1, **views: Tensor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nearfar.objectives.checks import check_choice
+from nearfar.checks import check_choice
 
 WEIGHTINGS = ("paper", "inverse", "uniform")
 # Of the largest squared distance: a donor at distance 0 has a large weight and not an infinite one.

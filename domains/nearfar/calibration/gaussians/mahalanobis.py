@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nearfar.objectives.checks import check_positive
+from nearfar.checks import check_positive
 
 
 def squared_mahalanobis(x: Tensor, mean: Tensor, factor: Tensor, ridge: float) -> Tensor:

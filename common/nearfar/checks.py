@@ -1,4 +1,4 @@
-"""Arguments of the objectives, checked before anything is computed; messages name the argument."""
+"""Arguments of objectives and searches, checked before anything is computed; messages name the argument."""
 
 from __future__ import annotations
 
