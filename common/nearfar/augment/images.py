@@ -281,7 +281,11 @@ def _applied(images: Tensor, generator: torch.Generator, p: Strength, num_dims: 
 
 
 def _luminance(images: Tensor) -> Tensor:
-    return (images * images.new_tensor(_LUMINANCE)[:, None, None]).sum(1, keepdim=True)
+    # Numbers, not a tensor of them, which a GPU would be waited for to receive.
+    red, green, blue = (
+        weight * channel for weight, channel in zip(_LUMINANCE, images.split(1, 1), strict=True)
+    )
+    return red + green + blue
 
 
 def _boxes(

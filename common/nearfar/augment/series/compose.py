@@ -9,6 +9,7 @@ import torch
 from nearfar.augment.series.batch import Batch
 from nearfar.augment.series.operation import SeriesOp, restricted
 from nearfar.augment.series.view import ViewParams
+from nearfar.runtime import to_device
 
 
 def _check_ops(ops: tuple[SeriesOp, ...]) -> None:
@@ -90,7 +91,8 @@ class OneOf(SeriesOp):
         return any(op.reads_values for op in self.ops)
 
     def _draw(self, batch: Batch) -> ViewParams:
-        weights = batch.x.new_tensor(self.weights or [1.0] * len(self.ops)).cumsum(0)
+        shares = torch.tensor(self.weights or [1.0] * len(self.ops), dtype=batch.x.dtype)
+        weights = to_device(shares, batch.x.device).cumsum(0)
         choice = torch.searchsorted(weights, batch.uniform(1) * weights[-1], right=True)
         choice = choice.clamp(max=len(self.ops) - 1)
         view = ViewParams()

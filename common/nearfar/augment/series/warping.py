@@ -20,6 +20,7 @@ from nearfar.augment.series.batch import Batch
 from nearfar.augment.series.operation import SeriesOp
 from nearfar.augment.series.view import ViewParams
 from nearfar.augment.strength import Strength, check_strength
+from nearfar.runtime import to_device
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class WindowWarp(SeriesOp):
         width = batch.strength("ratio", self.ratio, 2) * end
         start = batch.uniform(1) * (end - width)
         choice = batch.integers(torch.full_like(batch.length, len(self.speeds)))
-        speed = batch.x.new_tensor(self.speeds)[choice]
+        speed = to_device(torch.tensor(self.speeds, dtype=batch.x.dtype), batch.x.device)[choice]
         played = width / speed
         # Time on the warped axis, whose length is brought back to that of the row.
         time = batch.step * ((end - width + played) / end.clamp(min=1))
