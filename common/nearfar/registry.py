@@ -31,6 +31,8 @@ class MethodEntry:
             returns the ``key=value`` words for a small model on it; what the conformance tests train on.
         published: Function from the user's settings, nested, to those published for their data; below a recipe. Its
             module must not import torch.
+        offers: What it gives to an objective chosen by name (an ``Offers``); without it nothing can be chosen. Its
+            module must not import torch.
     """
 
     name: str
@@ -43,6 +45,7 @@ class MethodEntry:
     space: str | None = None
     example: str | None = None
     published: str | None = None
+    offers: str | None = None
 
     @property
     def domain(self) -> str:
@@ -50,7 +53,7 @@ class MethodEntry:
         return self.name.partition(".")[0]
 
     def load(self, part: str) -> Any:
-        """Import ``config``, ``method``, ``task``, ``space``, ``example`` or ``published``.
+        """Import ``config``, ``method``, ``task``, ``space``, ``example``, ``published`` or ``offers``.
 
         Raises:
             ConfigError: If the method names no such part.

@@ -119,7 +119,10 @@ class Adjustable(Generic[ConfigT]):
         Raises:
             ConfigError: If a setting is unknown or out of bounds; nothing is changed then.
         """
-        changed = {**self._hyper, **self.hyper.dotted(hyper)}
+        given = self.hyper.dotted(hyper)
+        # A group given anew as a whole leaves nothing of what was said of its parts.
+        kept = {n: v for n, v in self._hyper.items() if not any(n.startswith(f"{group}.") for group in given)}
+        changed = {**kept, **given}
         self.hyper.config(changed)
         self._hyper = changed
         return self

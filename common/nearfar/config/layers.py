@@ -70,22 +70,36 @@ def environment_layer(environment: Mapping[str, str] | None = None) -> Layer:
 
 def _insert(values: dict[str, Any], path: Sequence[str], value: Any, source: str) -> None:
     for key in path[:-1]:
+        if isinstance(values.get(key), str):  # a group given as one word
+            values[key] = {"name": values[key]}
         values = values.setdefault(key, {})
         if not isinstance(values, dict):
             raise ConfigError(f"'{source}': '{key}' was already given a plain value")
+    known = values.get(path[-1])
+    if isinstance(known, dict) and isinstance(value, str):
+        known["name"] = value
+        return
     values[path[-1]] = value
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Nested dictionaries laid over each other; ``above`` wins.
 
+    A word stands for a group by that name: parameters join it, another word takes the place of name and parameters.
+
     Example:
         >>> merge({"optim": {"lr": 1, "clip": 2}}, {"optim": {"lr": 3}})
         {'optim': {'lr': 3, 'clip': 2}}
+        >>> merge({"objective": "dclw"}, {"objective": {"sigma": 1}})
+        {'objective': {'name': 'dclw', 'sigma': 1}}
+        >>> merge({"objective": {"name": "dclw", "sigma": 1}}, {"objective": "dcl"})
+        {'objective': 'dcl'}
     """
     merged = dict(below)
     for key, value in above.items():
         known = merged.get(key)
+        if isinstance(known, str) and isinstance(value, Mapping):
+            known = {"name": known}
         both = isinstance(known, Mapping) and isinstance(value, Mapping)
         merged[key] = merge(known, value) if both else value  # type: ignore[arg-type]
     return merged

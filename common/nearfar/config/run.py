@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
 from nearfar.config.settings import Settings
 
+OptimizerName: TypeAlias = Literal["adam", "adamw", "sgd", "lion"]
+
 
 class OptimConfig(Settings):
     """Optimiser and learning-rate schedule."""
 
-    name: Literal["adam", "adamw", "sgd"] = Field("adam", description="Optimiser.")
+    name: OptimizerName = Field("adam", description="Optimiser; lion takes rates 3 to 10 times lower.")
     lr: float = Field(1e-3, gt=0, le=10, description="Peak learning rate.")
     weight_decay: float = Field(0.0, ge=0, le=10, description="Weight decay.")
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd: share of the last step in the next.")

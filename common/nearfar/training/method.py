@@ -70,7 +70,7 @@ class Update:
     optimizer: str
     compute: Callable[[Any, StepContext], StepOutput]
     prefix: str = ""
-    follows: str = ""
+    follows: str | tuple[str, ...] = ""
 
 
 class BatchSource(Protocol):
