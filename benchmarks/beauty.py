@@ -62,7 +62,7 @@ ARMS: Mapping[str, Arm] = {
     "spread": Arm(
         "+ uniformity only",
         "recsys.mclrec",
-        ("contrast.objective=spread",),
+        ("contrast.form=spread",),
         {"contrast.weight": WEIGHT, "contrast.rows": list(ROWS)},
         after=("ce_tuned",),
     ),

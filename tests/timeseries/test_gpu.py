@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from nearfar.objectives.mmd import divergence
 from nearfar.runtime import initial_weights
 from nearfar.timeseries import SeriesEncoder
 from nearfar.timeseries.autotcl.hierarchical_contrast import hierarchical_contrast
-from nearfar.timeseries.autotcl.mmd import divergence
 from nearfar.timeseries.encoder.pooling import max_pool
 
 pytestmark = [

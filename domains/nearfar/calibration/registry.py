@@ -22,6 +22,7 @@ METHODS = by_name(
             space=f"{_SPACE}:SPACE",
             example="nearfar.calibration.example:two_stages",
             published=f"{_PRESETS}:preset",
+            offers="nearfar.calibration.rcal.offers:OFFERS",
         ),
         MethodEntry(
             name="calibration.balanced_softmax",

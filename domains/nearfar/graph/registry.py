@@ -20,6 +20,7 @@ METHODS = by_name(
             space="nearfar.graph.pot.space:SPACE",
             example="nearfar.graph.example:circles_bounded",
             published="nearfar.graph.pot.published:published",
+            offers="nearfar.graph.contrast.offers:OFFERS",
         ),
         MethodEntry(
             name="graph.contrast",
@@ -32,6 +33,7 @@ METHODS = by_name(
             space="nearfar.graph.contrast.space:SPACE",
             example="nearfar.graph.example:circles",
             published="nearfar.graph.contrast.published:published",
+            offers="nearfar.graph.contrast.offers:OFFERS",
         ),
         MethodEntry(
             name="graph.untrained",

@@ -22,6 +22,7 @@ METHODS = by_name(
             space=f"{_SPACE}:SPACE",
             example="nearfar.longtail.example:subclasses",
             published=f"{_PRESETS}:preset",
+            offers="nearfar.longtail.sbcl.offers:OFFERS",
         ),
         MethodEntry(
             name="longtail.supcon",
@@ -34,6 +35,7 @@ METHODS = by_name(
             space=f"{_SPACE}:CONTRAST",
             example="nearfar.longtail.example:contrast",
             published=f"{_PRESETS}:contrast",
+            offers="nearfar.longtail.sbcl.offers:OFFERS",
         ),
         MethodEntry(
             name="longtail.simclr",
@@ -46,6 +48,7 @@ METHODS = by_name(
             space=f"{_SPACE}:CONTRAST",
             example="nearfar.longtail.example:contrast",
             published=f"{_PRESETS}:contrast",
+            offers="nearfar.longtail.sbcl.offers:OFFERS",
         ),
         MethodEntry(
             name="longtail.balanced_softmax",

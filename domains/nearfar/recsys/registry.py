@@ -19,6 +19,7 @@ METHODS = by_name(
             requires=_REQUIRES,
             space="nearfar.recsys.mclrec.space:SPACE",
             example="nearfar.recsys.example:ring_contrast",
+            offers="nearfar.recsys.mclrec.offers:OFFERS",
         ),
         MethodEntry(
             name="recsys.sasrec",

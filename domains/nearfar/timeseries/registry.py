@@ -20,6 +20,7 @@ METHODS = by_name(
             space="nearfar.timeseries.autotcl.space:SPACE",
             example="nearfar.timeseries.example:bumps",
             published="nearfar.timeseries.autotcl.presets:preset",
+            offers="nearfar.timeseries.autotcl.offers:OFFERS",
         ),
         MethodEntry(
             name="timeseries.untrained",

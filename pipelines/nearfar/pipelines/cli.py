@@ -15,6 +15,7 @@ from nearfar.pipelines.commands.doctor import doctor
 from nearfar.pipelines.commands.evaluate import evaluate
 from nearfar.pipelines.commands.export import export
 from nearfar.pipelines.commands.methods import methods
+from nearfar.pipelines.commands.objectives import objectives
 from nearfar.pipelines.commands.profile import profile
 from nearfar.pipelines.commands.promote import promote
 from nearfar.pipelines.commands.sync import sync
@@ -47,7 +48,7 @@ def root(
     """Contrastive self-supervised learning for graphs, time series and recommendation."""
 
 
-for command in (train, tune, evaluate, compare, export, promote, sync, profile, doctor, methods):
+for command in (train, tune, evaluate, compare, export, promote, sync, profile, doctor, methods, objectives):
     app.command()(command)
 
 

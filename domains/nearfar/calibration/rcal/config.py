@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Self, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from nearfar.calibration.config import CalibrationConfig
+from nearfar.calibration.rcal.offers import OFFERS
 from nearfar.config import Settings, merge
+from nearfar.config.run import OptimizerName
+from nearfar.selectable import ObjectiveSettings, read_objective
 
 Variant: TypeAlias = Literal["paper", "paper+"]
 Outlier: TypeAlias = Literal["none", "lof", "knn"]
@@ -30,7 +33,7 @@ class PretrainConfig(Settings):
     batch_size: int | None = Field(
         None, ge=2, le=65_536, description="Rows of a step; null is that of the second stage."
     )
-    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="Of this stage.")
+    optimizer: OptimizerName = Field("adam", description="Of this stage.")
     lr: float = Field(1e-3, gt=0, le=10, description="Peak learning rate; falls to 0 along a cosine.")
     weight_decay: float = Field(0.0, ge=0, le=10, description="Weight decay.")
     temperature: float = Field(0.2, ge=0.01, le=100, description="Of the contrast.")
@@ -70,6 +73,10 @@ class RCALConfig(CalibrationConfig):
         description="paper: its filter, and every row is trained on; paper+: rows whose label neighbours share.",
     )
     pretrain: PretrainConfig = PretrainConfig()
+    objective: SerializeAsAny[ObjectiveSettings] | None = Field(
+        None,
+        description="Contrast of the first stage, by name (nearfar objectives), instead of pretrain.kind.",
+    )
     gaussians: GaussiansConfig = GaussiansConfig()
     beta: float = Field(0.3, ge=0, le=100, description="Price of leaving the representations of stage one.")
     reg_on: Literal["plain", "mixed"] = Field(
@@ -86,6 +93,8 @@ class RCALConfig(CalibrationConfig):
     milestones: tuple[int, ...] = Field(
         (60, 80), description="Epochs of stage two after which rates on real rows fall to a tenth."
     )
+
+    _read_objective = field_validator("objective", mode="before")(read_objective(OFFERS))
 
     @model_validator(mode="before")
     @classmethod

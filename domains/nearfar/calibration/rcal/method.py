@@ -23,6 +23,7 @@ from nearfar.calibration.rcal.batches import StageBatches, unlabelled_steps
 from nearfar.calibration.rcal.config import RCALConfig
 from nearfar.calibration.rcal.loss import Mixture, classification_loss, drift, soft_labels
 from nearfar.calibration.rcal.pretraining import Pretraining
+from nearfar.classification.chosen import chosen_loss
 from nearfar.classification.row_batches import RowBatch, epoch_steps
 from nearfar.config import OptimConfig
 from nearfar.encoders.shares import shares_of
@@ -30,6 +31,7 @@ from nearfar.errors import ConfigError
 from nearfar.objectives.ranks import Ranks
 from nearfar.objectives.views import at_least_float32
 from nearfar.runtime import Runtime, initial_weights, stream_seed, to_device
+from nearfar.selectable.objective import SelectedObjective
 from nearfar.training import Method, StepContext, StepOutput, Update
 from nearfar.training.optim import PEAK_LR, build_optimizer, lr_factor
 
@@ -79,7 +81,12 @@ class RCAL(Method):
         self.encoder = encoder
         with initial_weights(stream_seed(config.seed, "head")):
             self.head = nn.Linear(dim, num_classes) if head is None else head
-            self.pretraining = Pretraining(encoder, dim, config.pretrain) if config.pretrain.epochs else None
+            self.pretraining = (
+                Pretraining(encoder, dim, config.pretrain, chosen=config.objective is not None)
+                if config.pretrain.epochs
+                else None
+            )
+        self.objective = self._objective(config)
         rows = len(inputs) if config.uses_stage_one else 0
         self.register_buffer("anchor", torch.zeros(rows, dim))
         self.to(next((p.dtype for p in encoder.parameters() if p.is_floating_point()), torch.float32))
@@ -100,7 +107,10 @@ class RCAL(Method):
         p, found = self.config.pretrain, {}
         if self.pretraining is not None:
             own = config.model_copy(update={"name": p.optimizer, "lr": p.lr, "weight_decay": p.weight_decay})
-            found["pretrain"] = build_optimizer([*encoder, *self.pretraining.projector.parameters()], own)
+            extra = [] if self.objective is None else list(self.objective.loss.parameters())
+            found["pretrain"] = build_optimizer(
+                [*encoder, *self.pretraining.projector.parameters(), *extra], own
+            )
         found["real"] = build_optimizer(head, config, lr=self.config.head_lr)
         if encoder:
             found["real"].add_param_group({"params": encoder, PEAK_LR: config.lr, "lr": config.lr})
@@ -140,6 +150,10 @@ class RCAL(Method):
             ctx: Of the step.
         """
         assert self.pretraining is not None
+        if self.objective is not None:
+            ranks = self._ranks(ctx, len(batch.rows))
+            loss = chosen_loss(self.objective, self._projected, self.inputs, batch, ctx, ranks)
+            return StepOutput(loss, {"contrast": loss.detach()})
         first, second = self.inputs.two_views(in_precision_of(self, batch.x), ctx.rng("views"))
         ranks = self._ranks(ctx, len(batch.rows))
         own = (first, second) if ranks.group is None else (first[ranks.own_rows], second[ranks.own_rows])
@@ -223,6 +237,23 @@ class RCAL(Method):
         """Stage one: the key encoder follows."""
         if self.pretraining is not None and ctx.step < self.pretraining_steps:
             self.pretraining.after_step(self.encoder)
+            if self.objective is not None:
+                self.objective.after_step(self._projected)
+
+    @property
+    def _projected(self) -> nn.Module:
+        assert self.pretraining is not None
+        return nn.Sequential(self.encoder, self.pretraining.projector)
+
+    def _objective(self, config: RCALConfig) -> SelectedObjective | None:
+        if config.objective is None or self.pretraining is None:
+            return None
+        sizes: Any = {
+            "dim": config.pretrain.dim,
+            "num_classes": self.num_classes,
+            "num_rows": len(self.given),
+        }
+        return SelectedObjective(config.objective, sizes, config.seed, self._projected)
 
     def _ranks(self, ctx: StepContext, size: int) -> Ranks:
         """Who encodes which rows of a batch."""

@@ -32,6 +32,7 @@ class Pretraining(nn.Module):
         encoder: ``batch -> (B, m)``; copied for the keys of MoCo.
         dim: Width m of its representations.
         config: Temperature, sizes.
+        chosen: Whether an objective chosen by name takes the place of both.
 
     Attributes:
         projector: Used in this stage only.
@@ -39,11 +40,11 @@ class Pretraining(nn.Module):
         queue: Its earlier keys.
     """
 
-    def __init__(self, encoder: nn.Module, dim: int, config: PretrainConfig) -> None:
+    def __init__(self, encoder: nn.Module, dim: int, config: PretrainConfig, *, chosen: bool = False) -> None:
         super().__init__()
         self.config = config
         self.projector = MLP(dim, (dim, config.dim))
-        moco = config.kind == "moco"
+        moco = config.kind == "moco" and not chosen
         self.target = EMA(nn.Sequential(encoder, self.projector), config.momentum) if moco else None
         self.queue = KeyQueue(config.queue, config.dim) if moco else None
         self._keys: Tensor | None = None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from nearfar.config import OptimConfig, Settings
 from nearfar.graph.config import GraphConfig
+from nearfar.graph.contrast.offers import OFFERS
+from nearfar.selectable import ObjectiveSettings, read_objective
 
 Base: TypeAlias = Literal["grace", "gca", "progcl", "costa", "bgrl"]
 Centrality: TypeAlias = Literal["uniform", "degree", "pr", "evc"]
@@ -35,6 +37,10 @@ class GraphContrastConfig(GraphConfig):
     """Two dropped views of a graph, contrasted node by node."""
 
     base: Base = Field("grace", description="grace, gca, progcl, costa or bgrl.")
+    objective: SerializeAsAny[ObjectiveSettings] | None = Field(
+        None,
+        description="Loss between the views, by name (nearfar objectives), in place of the base model's own.",
+    )
     dim: int = Field(
         128, ge=2, le=8192, description="Width of the embeddings; the hidden layer has twice as much."
     )
@@ -55,8 +61,14 @@ class GraphContrastConfig(GraphConfig):
     momentum: float = Field(0.99, ge=0, lt=1, description="bgrl: of the target encoder.")
     optim: OptimConfig = OptimConfig(lr=5e-4, weight_decay=1e-5)
 
+    _read_objective = field_validator("objective", mode="before")(read_objective(OFFERS))
+
     @model_validator(mode="after")
     def _check(self) -> GraphContrastConfig:
+        if self.objective is not None and self.base not in ("grace", "gca"):
+            raise ValueError(
+                f"base={self.base} is a loss of its own: with objective={self.objective.name} take base=grace or gca"
+            )
         if self.sampling == "closure" and self.batch_nodes is None:
             raise ValueError("sampling=closure needs batch_nodes, the number of nodes encoded per step")
         return self

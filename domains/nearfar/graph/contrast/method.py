@@ -8,6 +8,8 @@ r"""The base models as one method: two dropped views through one encoder, and a 
 ``bgrl``    predict the other view of a slow copy of the encoder (Thakoor et al., ICLR 2022)
 ==========  ======================================================================================
 
+or, with ``objective``, a loss of :mod:`nearfar.selectable` between the projections.
+
 X W_1 is computed once and serves both views (features are hidden by zeroing rows of W_1).
 """
 
@@ -25,6 +27,7 @@ from nearfar.graph.bounds.evaluation import embeddings
 from nearfar.graph.bounds.hops import View, two_hops
 from nearfar.graph.contrast.beta_mixture import BetaMixture
 from nearfar.graph.contrast.bgrl import Predictor, bgrl_loss
+from nearfar.graph.contrast.chosen import chosen_loss, side_features
 from nearfar.graph.contrast.config import GraphContrastConfig
 from nearfar.graph.contrast.costa import costa_loss, sketched
 from nearfar.graph.contrast.grace import Projector, grace_loss
@@ -35,6 +38,7 @@ from nearfar.graph.features import Features
 from nearfar.graph.intervals import normalised
 from nearfar.graph.views import Graph, GraphBatch, GraphBatches
 from nearfar.runtime import Runtime, generator, isolated_rng, to_device
+from nearfar.selectable.objective import SelectedObjective
 from nearfar.training import EMA, Method, StepContext, StepOutput
 from nearfar.training.optim import build_optimizer
 
@@ -68,8 +72,23 @@ class GraphContrast(Method):
         self.register_buffer("mixture", torch.ones(3, 2))
         self.graph, self.features = Graph.of(dataset), Features.of(dataset.x)
         self.hops = two_hops(self.graph.plain)
+        self.objective = self._objective(config)
+        wanted = self.objective is not None and self.objective.needs("side")
+        side = side_features(self.graph, self.features, config.seed) if wanted else None
+        self.register_buffer("side", side, persistent=False)
 
     mixture: Tensor
+    side: Tensor | None
+
+    @property
+    def _followed(self) -> nn.Module:
+        return nn.ModuleList([self.encoder, self.head])
+
+    def _objective(self, config: GraphContrastConfig) -> SelectedObjective | None:
+        if config.objective is None:
+            return None
+        sizes: Any = {"dim": config.dim, "num_rows": self.graph.plain.pattern.num_rows}
+        return SelectedObjective(config.objective, sizes, config.seed, self._followed)
 
     def _apply(self, fn: Any, recurse: bool = True) -> GraphContrast:
         """Moves the graph along with the parameters; numbers take their precision."""
@@ -90,8 +109,9 @@ class GraphContrast(Method):
         return GraphBatches(config, dataset, runtime)
 
     def optimizers(self, config: OptimConfig) -> dict[str, torch.optim.Optimizer]:
-        """One, over encoder and head."""
-        return {"main": build_optimizer([*self.encoder.parameters(), *self.head.parameters()], config)}
+        """One, over encoder and head, and what a chosen objective has of its own."""
+        own = [] if self.objective is None else list(self.objective.loss.parameters())
+        return {"main": build_optimizer([*self.encoder.parameters(), *self.head.parameters(), *own], config)}
 
     def step(self, batch: GraphBatch, ctx: StepContext) -> StepOutput:
         """The contrast of both views."""
@@ -128,6 +148,8 @@ class GraphContrast(Method):
             ctx: Of the step.
         """
         config = self.config
+        if self.objective is not None:
+            return chosen_loss(self, batch, (z1, z2), ctx)
         if config.base == "costa":
             return self._costa(batch, z1, z2, ctx)
         own = None if batch.closure is not None else batch.nodes
@@ -169,6 +191,8 @@ class GraphContrast(Method):
     def after_step(self, ctx: StepContext) -> None:  # noqa: ARG002
         """Slopes stay where bounds hold; the target follows."""
         self.encoder.clamp_slope()
+        if self.objective is not None:
+            self.objective.after_step(self._followed)
         if self.target is not None:
             self.target.update(self.encoder)
 

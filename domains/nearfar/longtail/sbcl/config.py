@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Self, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from nearfar.config import Settings, merge
 from nearfar.longtail.config import LongTailConfig
+from nearfar.longtail.sbcl.offers import OFFERS
+from nearfar.selectable import ObjectiveSettings, read_objective
 
 Variant: TypeAlias = Literal["paper", "code"]
 TemperatureKind: TypeAlias = Literal["paper", "code", "fixed"]
@@ -91,6 +93,9 @@ class SBCLConfig(LongTailConfig):
     warmup_loss: Literal["supcon", "simclr"] = Field(
         "supcon", description="Positives of the warm-up: the class, or the other view (needs no labels)."
     )
+    objective: SerializeAsAny[ObjectiveSettings] | None = Field(
+        None, description="Contrast of the warm-up, by name (nearfar objectives), instead of warmup_loss."
+    )
     dim: int = Field(128, ge=2, le=8192, description="Width of the projections.")
     queue: QueueConfig = QueueConfig()
     filter: FilterConfig = FilterConfig()
@@ -100,6 +105,8 @@ class SBCLConfig(LongTailConfig):
         description="Subclasses in a batch, with as many rows of each as fit; 0 takes rows at random, as published.",
     )
 
+    _read_objective = field_validator("objective", mode="before")(read_objective(OFFERS))
+
     @model_validator(mode="before")
     @classmethod
     def _fill_variant(cls, values: Any) -> Any:
@@ -107,6 +114,15 @@ class SBCLConfig(LongTailConfig):
         if not isinstance(values, Mapping) or values.get("variant") != "code":
             return values
         return merge(CODE, values)
+
+    @model_validator(mode="after")
+    def _objective_has_no_queue(self) -> Self:
+        if self.objective is not None and self.queue.size:
+            raise ValueError(
+                f"queue.size: 0 expected with objective={self.objective.name}, got {self.queue.size}; an objective "
+                "with a queue (moco, crd) has its own"
+            )
+        return self
 
     @model_validator(mode="after")
     def _groups_have_pairs(self) -> Self:

@@ -27,8 +27,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nearfar.objectives import OtherGroups, Term, contrast_terms
 from nearfar.checks import check_features, check_positive, check_weights
+from nearfar.objectives import OtherGroups, Term, contrast_terms
 from nearfar.objectives.denominator import NotSame
 from nearfar.objectives.logsumexp import Backend
 from nearfar.objectives.objective import Objective

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nearfar.adapters import Inputs, in_precision_of, representations, width_of
+from nearfar.classification.chosen import chosen_loss
 from nearfar.classification.row_batches import RowBatch, RowBatches, epoch_steps
 from nearfar.config import OptimConfig
 from nearfar.encoders import MLP
@@ -34,6 +35,7 @@ from nearfar.longtail.sbcl.subclasses import Subclasses, find_subclasses
 from nearfar.objectives import KeyQueue
 from nearfar.objectives.ranks import Ranks
 from nearfar.runtime import Runtime, initial_weights, stream_seed, to_device
+from nearfar.selectable.objective import SelectedObjective
 from nearfar.training import EMA, Method, StepContext, StepOutput
 from nearfar.training.optim import build_optimizer
 
@@ -92,6 +94,7 @@ class SBCL(Method):
         q = config.queue
         self.target = EMA(self.projected, q.momentum) if q.size else None
         self.queue = KeyQueue(q.size, config.dim, with_ids=True) if q.size else None
+        self.objective = self._objective(config, given, num_classes)
         self._keys: tuple[Tensor, Tensor] | None = None
         c, counts = config.subclasses, np.bincount(given.numpy(), minlength=num_classes)
         most = int(subclass_counts(counts, c.delta, c.rounding).sum()) if c.enabled else 0
@@ -131,8 +134,11 @@ class SBCL(Method):
         return not self.in_warmup(step) and since % (self.config.subclasses.every * self.epoch) == 0
 
     def optimizers(self, config: OptimConfig) -> dict[str, torch.optim.Optimizer]:
-        """One, over encoder and projector; a slow copy follows by itself."""
-        return {"main": build_optimizer([*self.encoder.parameters(), *self.projector.parameters()], config)}
+        """One, over encoder, projector and what a chosen objective has of its own."""
+        own = [] if self.objective is None else list(self.objective.loss.parameters())
+        return {
+            "main": build_optimizer([*self.encoder.parameters(), *self.projector.parameters(), *own], config)
+        }
 
     def train(self, mode: bool = True) -> SBCL:
         """As of any module; keys are always made in evaluation mode."""
@@ -150,6 +156,9 @@ class SBCL(Method):
         """
         if self.is_due(ctx.step):
             self.regroup(ctx.step, ctx.runtime)
+        if self.objective is not None and self.in_warmup(ctx.step):
+            ranks = shares_of(self.encoder, ctx.runtime.group, len(batch.rows))
+            return StepOutput(chosen_loss(self.objective, self.projected, self.inputs, batch, ctx, ranks))
         batch = self._by_subclass(batch, ctx)
         views = self.inputs.two_views(in_precision_of(self, batch.x), ctx.rng("views"))
         ranks = shares_of(self.encoder, ctx.runtime.group, len(batch.rows))
@@ -176,8 +185,16 @@ class SBCL(Method):
         terms = dict(zip(DIAGNOSTICS, self.diagnostics.clone().unbind(), strict=True))
         return StepOutput(loss, {"of_subclasses": first, "of_classes": second, **terms})
 
-    def after_step(self, ctx: StepContext) -> None:  # noqa: ARG002 - the loop's
+    def _objective(self, config: SBCLConfig, given: Tensor, num_classes: int) -> SelectedObjective | None:
+        if config.objective is None:
+            return None
+        sizes: Any = {"dim": config.dim, "num_classes": num_classes, "num_rows": len(given)}
+        return SelectedObjective(config.objective, sizes, config.seed, self.projected)
+
+    def after_step(self, ctx: StepContext) -> None:
         """The slow copy follows, and the keys of the step are queued."""
+        if self.objective is not None and self.in_warmup(ctx.step):
+            self.objective.after_step(self.projected)
         if self.target is not None and self.queue is not None and self._keys is not None:
             self.target.update(self.projected)
             self.queue.enqueue(*self._keys)

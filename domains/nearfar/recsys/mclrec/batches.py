@@ -61,16 +61,35 @@ class Views:
 
 
 @dataclass(frozen=True)
+class Histories:
+    """What the views of a batch were made of, for objectives that want to see it.
+
+    Attributes:
+        plain: As they are, B rows.
+        spoilt: With another item at the end.
+        targets: The items that came next, int64, shape ``(B,)``.
+        lengths: Positions of each, int64, shape ``(B,)``.
+    """
+
+    plain: Views
+    spoilt: Views
+    targets: Tensor
+    lengths: Tensor
+
+
+@dataclass(frozen=True)
 class ContrastBatch:
     """Windows for the next-item loss, and what is contrasted beside it.
 
     Attributes:
         windows: Of this process.
         views: Of this process; ``None`` where no term needs them.
+        histories: What they were made of; ``None`` without a chosen objective.
     """
 
     windows: SequenceBatch
     views: Views | None
+    histories: Histories | None = None
 
 
 class Prefixes:
@@ -132,16 +151,36 @@ class ContrastBatches:
         self._windows = WindowBatches.of(config, split, runtime)
         self._prefixes = Prefixes(split, config.max_length) if config.uses_views else None
         self._contrast, self._seed, self._runtime = config.contrast, config.seed, runtime
+        self._chosen, self._num_items = config.objective is not None, split.data.num_items
         self.steps_per_epoch = self._windows.steps_per_epoch
 
     def batch(self, step: int) -> ContrastBatch:
         """The batch of a global step, in host memory."""
         windows = self._windows.batch(step)
-        return ContrastBatch(windows, None if self._prefixes is None else self._views(self._prefixes, step))
+        if self._prefixes is None:
+            return ContrastBatch(windows, None)
+        rng = generator(self._seed, "rows", step)
+        chosen = torch.randint(len(self._prefixes), (self._contrast.rows,), generator=rng)
+        histories = self._histories(self._prefixes, chosen, step) if self._chosen else None
+        return ContrastBatch(windows, self._views(self._prefixes, chosen, step), histories)
 
-    def _views(self, prefixes: Prefixes, step: int) -> Views:
+    def _histories(self, prefixes: Prefixes, chosen: Tensor, step: int) -> Histories:
+        items, lengths = prefixes.take(chosen)
+        # Any of the other items, all of them equally likely.
+        rng = generator(self._seed, "spoilt", step)
+        shift = torch.randint(1, max(2, self._num_items), (len(items),), generator=rng)
+        last = lengths[:, None] - 1
+        other = (items.gather(1, last) - 1 + shift[:, None]) % self._num_items + 1
+        own = slice(self._runtime.rank, None, self._runtime.world_size)
+        return Histories(
+            Views.of(items[own], lengths[own]),
+            Views.of(items.scatter(1, last, other)[own], lengths[own]),
+            prefixes.targets(chosen)[own],
+            lengths[own],
+        )
+
+    def _views(self, prefixes: Prefixes, chosen: Tensor, step: int) -> Views:
         c = self._contrast
-        chosen = torch.randint(len(prefixes), (c.rows,), generator=generator(self._seed, "rows", step))
         views = two_views(
             *prefixes.take(chosen),
             generator(self._seed, "augment", step),

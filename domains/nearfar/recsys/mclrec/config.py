@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from nearfar.config import Settings
 from nearfar.recsys.config import SequenceModelConfig
+from nearfar.recsys.mclrec.offers import OFFERS
+from nearfar.selectable import ObjectiveSettings, read_objective
 
 Schedule: TypeAlias = Literal["simultaneous", "paper", "official", "joint"]
 
@@ -15,7 +17,7 @@ Schedule: TypeAlias = Literal["simultaneous", "paper", "official", "joint"]
 class ContrastConfig(Settings):
     """Which user vectors are contrasted, and the contrast of two data views (lambda L_cl1 of the paper)."""
 
-    objective: Literal["mclrec", "spread"] = Field(
+    form: Literal["mclrec", "spread"] = Field(
         "mclrec", description="mclrec, or spread: only push user vectors apart, without views."
     )
     weight: float = Field(
@@ -54,11 +56,26 @@ class MCLRecConfig(SequenceModelConfig):
 
     contrast: ContrastConfig = ContrastConfig()
     augmenters: AugmenterConfig = AugmenterConfig()
+    objective: SerializeAsAny[ObjectiveSettings] | None = Field(
+        None,
+        description="Contrast of data views (L_cl1), by name (nearfar objectives), instead of the paper's.",
+    )
     schedule: Schedule = Field(
         "simultaneous",
         description="simultaneous: encoder and augmenters in one step, each by its own loss; paper: one after the "
         "other; official: encoder, augmenters, encoder again; joint: all by one loss.",
     )
+
+    _read_objective = field_validator("objective", mode="before")(read_objective(OFFERS))
+
+    @model_validator(mode="after")
+    def _check_objective(self) -> MCLRecConfig:
+        if self.objective is not None and (self.contrast.form == "spread" or self.contrast.weight == 0):
+            raise ValueError(
+                f"objective={self.objective.name} is a contrast of data views: set contrast.form=mclrec and "
+                "contrast.weight above 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_augmenters(self) -> MCLRecConfig:
@@ -72,4 +89,4 @@ class MCLRecConfig(SequenceModelConfig):
     def uses_views(self) -> bool:
         """Whether any term needs augmented histories."""
         c = self.contrast
-        return c.objective == "mclrec" and (c.weight > 0 or self.augmenters.weight > 0)
+        return c.form == "mclrec" and (c.weight > 0 or self.augmenters.weight > 0)

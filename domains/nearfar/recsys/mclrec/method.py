@@ -15,7 +15,8 @@ update; they are part of the checkpoint; and by default the encoder moves once a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from nearfar.config import OptimConfig
 from nearfar.recsys.mclrec.augmenters import Augmenters
 from nearfar.recsys.mclrec.batches import ContrastBatch, ContrastBatches, Views
+from nearfar.recsys.mclrec.chosen import chosen_loss
 from nearfar.recsys.mclrec.config import MCLRecConfig
 from nearfar.recsys.mclrec.losses import spread
 from nearfar.recsys.mclrec.objective import Objective, Terms
@@ -31,6 +33,7 @@ from nearfar.recsys.sasrec.method import SASRec
 from nearfar.recsys.split import LeaveOneOut
 from nearfar.recsys.windows import SequenceBatch
 from nearfar.runtime import Runtime
+from nearfar.selectable.objective import SelectedObjective
 from nearfar.training import BatchSource, StepContext, StepOutput, Update, chunked_backward
 from nearfar.training.optim import build_optimizer
 
@@ -54,6 +57,7 @@ class MCLRec(SASRec):
         a = config.augmenters
         self.objective = Objective(config.contrast, a, config.schedule)
         self.augmenters = Augmenters(config.dim, a.kind, shared=a.shared, seed=config.seed)
+        self.chosen = self._chosen(config, split.data.num_items + 1)
 
     @staticmethod
     def batches(config: MCLRecConfig, split: LeaveOneOut, runtime: Runtime) -> BatchSource:  # type: ignore[override]
@@ -66,6 +70,8 @@ class MCLRec(SASRec):
         Adam treats every parameter on its own, so one optimiser over both equals two.
         """
         encoder, augmenters = list(self.encoder.parameters()), list(self.augmenters.parameters())
+        if self.chosen is not None:  # what it has of its own is trained with the encoder
+            encoder += self.chosen.loss.parameters()
         if not self.objective.learns_augmenters:
             return {"main": build_optimizer(encoder, config)}
         if not self.objective.alternates:
@@ -74,7 +80,9 @@ class MCLRec(SASRec):
 
     def updates(self, step: int) -> Sequence[Update]:  # noqa: ARG002
         """Who moves in which order; by ``schedule``."""
-        encoder = Update("main", self.step, follows="encoder." if self.objective.two_losses else "")
+        encoder = Update(
+            "main", self.step, follows=("encoder.", "chosen.") if self.objective.two_losses else ""
+        )
         again = Update("main", self.step, "again_")
         augmenters = Update("augmenters", self.augmenter_step, "augmenters_")
         first, *others = self.objective.stages
@@ -83,19 +91,24 @@ class MCLRec(SASRec):
 
     def step(self, batch: ContrastBatch, ctx: StepContext) -> StepOutput:  # type: ignore[override]
         """The encoder's loss L_0; with schedule ``simultaneous`` the augmenters' gradient comes along."""
-        if self.config.contrast.objective == "spread" and self.config.contrast.weight > 0:
+        if self.config.contrast.form == "spread" and self.config.contrast.weight > 0:
             return self._spread_step(batch.windows, ctx)
         rec = self.recommendation_loss(batch.windows, ctx)
         if batch.views is None:
             return StepOutput(rec, {"rec": rec}, descended=ctx.chunks > 1)
         views, terms = batch.views, {"rec": rec}
-        if ctx.chunks == 1:
-            loss = rec + self._contrastive(self.encode(views), views.ids, ctx, terms)
-            return StepOutput(loss, terms)
+        if ctx.chunks == 1 or self.chosen is not None:
+            found = self._contrastive(self.encode(views), batch, ctx, terms)
+            if ctx.chunks == 1:
+                return StepOutput(rec + found, terms)
+            # The windows have descended in chunks; what a chosen objective sees is encoded at once.
+            with torch.autocast(found.device.type, enabled=False):
+                found.backward()
+            return StepOutput(rec + found.detach(), terms, descended=True)
         contrastive = chunked_backward(
             _LastState(self.encoder),
             (views.items, views.lengths),
-            lambda h: self._contrastive(h[views.order], views.ids, ctx, terms),
+            lambda h: self._contrastive(h[views.order], batch, ctx, terms),
             -(-len(views.items) // ctx.chunks),
         )
         return StepOutput(rec + contrastive, terms, descended=True)
@@ -109,13 +122,32 @@ class MCLRec(SASRec):
         loss = terms["cl2"] + self.objective.own_regulariser_weight * terms["reg"]
         return StepOutput(loss, terms)
 
-    def encode(self, views: Views) -> Tensor:
-        """User vectors of first views, then of second views, shape ``(2 B, d)``."""
-        return self.encoder.last_of_groups(views.pieces())[views.order]
+    def encode(self, views: Views, encoder: SASRecEncoder | None = None) -> Tensor:
+        """User vectors of first views, then of second views, shape ``(2 B, d)``.
 
-    def _contrastive(self, h: Tensor, ids: Tensor | None, ctx: StepContext, terms: Terms) -> Tensor:
+        Args:
+            views: Of histories.
+            encoder: Another one than the trained one.
+        """
+        return (encoder or self.encoder).last_of_groups(views.pieces())[views.order]
+
+    def after_step(self, ctx: StepContext) -> None:
+        """As of SASRec; a chosen objective's slow copy follows, too."""
+        super().after_step(ctx)
+        if self.chosen is not None:
+            self.chosen.after_step(self.encoder)
+
+    def _chosen(self, config: MCLRecConfig, num_classes: int) -> SelectedObjective | None:
+        if config.objective is None:
+            return None
+        sizes: Any = {"dim": config.dim, "num_classes": num_classes}
+        return SelectedObjective(config.objective, sizes, config.seed, self.encoder)
+
+    def _contrastive(self, h: Tensor, batch: ContrastBatch, ctx: StepContext, terms: Terms) -> Tensor:
         """Weighted contrastive terms of L_0; adds them unweighted to ``terms``."""
-        found = self.objective.encoder_terms(h, self.augmenters, ids, ctx.runtime.group)
+        assert batch.views is not None
+        chosen = None if self.chosen is None else partial(chosen_loss, self, batch, h, ctx)
+        found = self.objective.encoder_terms(h, self.augmenters, batch.views.ids, ctx.runtime.group, chosen)
         terms["norm"] = h.detach().norm(dim=-1).mean()
         terms.update({name: term.detach() for name, term in found.items()})
         return self.objective.weighted(found)

@@ -50,7 +50,7 @@ class Objective:
     def learns_augmenters(self) -> bool:
         """Whether there are augmenters to train."""
         a = self.augmenters
-        return self.contrast.objective == "mclrec" and a.weight > 0 and a.kind == "learned"
+        return self.contrast.form == "mclrec" and a.weight > 0 and a.kind == "learned"
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -69,6 +69,7 @@ class Objective:
         augmenters: Augmenters,
         ids: Tensor | None = None,
         group: ProcessGroup | None = None,
+        chosen: Callable[[], Tensor] | None = None,
     ) -> Terms:
         """The terms of L_0 that have a weight, without it: of ``cl1``, ``cl2``, ``reg``.
 
@@ -80,9 +81,12 @@ class Objective:
             augmenters: Make model views of them.
             ids: Rows with equal ids are no negatives of each other, int64, shape ``(B,)``.
             group: Process group whose batches are one batch.
+            chosen: Contrast of the data views instead of the paper's.
         """
         terms, beta = {}, self.augmenters.weight
-        if self.contrast.weight > 0:
+        if self.contrast.weight > 0 and chosen is not None:
+            terms["cl1"] = chosen()
+        elif self.contrast.weight > 0:
             c = self.contrast
             terms["cl1"] = data_contrast(
                 h, temperature=c.temperature, similarity=c.similarity, ids=ids, group=group

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from nearfar.config import OptimConfig, Settings, merge
+from nearfar.selectable import ObjectiveSettings, read_objective
+from nearfar.timeseries.autotcl.offers import OFFERS
 from nearfar.timeseries.autotcl.variants import DEFAULT, Variant, variant_settings
 from nearfar.timeseries.config import TimeSeriesConfig
 
@@ -109,7 +111,13 @@ class AutoTCLConfig(TimeSeriesConfig):
     )
     augmenter: AugmenterConfig = AugmenterConfig()
     contrast: ContrastConfig = ContrastConfig()
+    objective: SerializeAsAny[ObjectiveSettings] | None = Field(
+        None,
+        description="Loss between pooled series and views, by name (nearfar objectives), in place of contrast.form's.",
+    )
     optim: OptimConfig = OptimConfig(name="adamw", lr=1e-3, weight_decay=0.01)
+
+    _read_objective = field_validator("objective", mode="before")(read_objective(OFFERS))
 
     @model_validator(mode="before")
     @classmethod

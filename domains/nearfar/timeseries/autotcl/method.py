@@ -29,7 +29,9 @@ from nearfar.errors import ConfigError
 from nearfar.objectives.ranks import Ranks
 from nearfar.objectives.statistics import alignment, uniformity
 from nearfar.runtime import Runtime, evaluating, initial_weights, stream_seed
+from nearfar.selectable.objective import SelectedObjective
 from nearfar.timeseries.autotcl.augmenter import Augmenter
+from nearfar.timeseries.autotcl.chosen import chosen_loss
 from nearfar.timeseries.autotcl.config import AutoTCLConfig
 from nearfar.timeseries.autotcl.keep_rate import KeepRate
 from nearfar.timeseries.autotcl.objective import augmenter_loss, contrast_loss, kept_share
@@ -75,6 +77,11 @@ class AutoTCL(Method):
                 if config.learns_views
                 else None
             )
+        self.objective = (
+            None
+            if config.objective is None
+            else SelectedObjective(config.objective, {"dim": config.encoder.dim}, config.seed, self.encoder)
+        )
         self.averaged = EMA(self.encoder) if config.average else None
         a = config.augmenter
         self.keep_rate = KeepRate(a.beta, a.target_keep)
@@ -106,8 +113,9 @@ class AutoTCL(Method):
         return self.encoder if self.averaged is None else cast("SeriesEncoder", self.averaged.module)
 
     def optimizers(self, config: OptimConfig) -> dict[str, torch.optim.Optimizer]:
-        """``main`` over the encoder, ``augmenter`` over the augmenter."""
-        found = {"main": build_optimizer(self.encoder.parameters(), config)}
+        """``main`` over the encoder (and what a chosen objective has), ``augmenter`` over the augmenter."""
+        own = [] if self.objective is None else list(self.objective.loss.parameters())
+        found = {"main": build_optimizer([*self.encoder.parameters(), *own], config)}
         if self.augmenter is not None:
             lr = self.config.augmenter.lr
             found["augmenter"] = build_optimizer(self.augmenter.parameters(), config, lr=lr)
@@ -159,6 +167,10 @@ class AutoTCL(Method):
         ranks = Ranks.sharing(ctx.runtime.group, len(x))
         own, hidden = _of_both(both, ranks), self._hidden(both, ctx)
         states = self.encoder(own, None if hidden is None else _of_both(hidden, ranks))
+
+        def chosen(anchors: Tensor, views: Tensor) -> Tensor:
+            return chosen_loss(self, x, pair, (anchors, views), ctx, ranks)
+
         loss, terms, (anchors, views) = contrast_loss(
             states,
             ~own.isnan().any(2),
@@ -166,6 +178,7 @@ class AutoTCL(Method):
             _rng(ctx, "segments"),
             shift=pair.shift,
             ranks=ranks,
+            chosen=None if self.objective is None else chosen,
         )
         with torch.no_grad():
             terms |= {"align": alignment(anchors, views), "uniform": uniformity(anchors)}
@@ -177,23 +190,28 @@ class AutoTCL(Method):
             # Shamir and Zhang (ICML 2013), section 4: the mean needs no memory of its terms.
             steps = ctx.step + 1
             self.averaged.update(self.encoder, steps / (steps + 1 + self.config.average_power))
+        if self.objective is not None:
+            self.objective.after_step(self.encoder)
         if self._kept is not None:
             self.keep_rate.update(self._kept)
             self._kept = None
 
-    def pair(self, x: Tensor, ctx: StepContext) -> Pair:
+    def pair(self, x: Tensor, ctx: StepContext, number: int = 0) -> Pair:
         """What is contrasted at a step.
 
         Args:
             x: Series, shape ``(B, T, F)``.
             ctx: Of the step.
+            number: Of the view: another one has other draws, and crops at the same places.
         """
+        further = (number,) if number else ()
         if self.augmenter is not None:
-            pair = Pair(x, self.augmenter(x, _rng(ctx, "gate", 1)).apply(x))
+            pair = Pair(x, self.augmenter(x, _rng(ctx, "gate", 1, *further)).apply(x))
         else:
             kind = self.config.augmenter.kind
             kind = "none" if kind == "learned" else kind
-            pair = fixed_pair(x, kind, _rng(ctx, "augment"), num_covariates=self.channels.covariates)
+            rng = _rng(ctx, "augment", *further)
+            pair = fixed_pair(x, kind, rng, num_covariates=self.channels.covariates)
         return pair.cropped(ctx.rng("crops")) if self.config.crops_views else pair
 
     def _hidden(self, both: Tensor, ctx: StepContext) -> Tensor | None:

@@ -7,16 +7,18 @@ r"""What the two sides of AutoTCL descend, whoever holds the encoder: the suite'
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from nearfar.objectives import contrast
+from nearfar.objectives.mmd import divergence
 from nearfar.objectives.ranks import Ranks
 from nearfar.timeseries.autotcl.augmenter import Augmenter, LearnedView
 from nearfar.timeseries.autotcl.config import ContrastConfig
 from nearfar.timeseries.autotcl.hierarchical_contrast import hierarchical_contrast
 from nearfar.timeseries.autotcl.local_contrast import local_contrast
-from nearfar.timeseries.autotcl.mmd import divergence
 from nearfar.timeseries.autotcl.relevance import price
 from nearfar.timeseries.autotcl.triplet import released_triplet_loss, triplet_loss
 from nearfar.timeseries.encoder.pooling import max_pool
@@ -72,6 +74,7 @@ def contrast_loss(
     *,
     shift: int = 0,
     ranks: Ranks | None = None,
+    chosen: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, Tensor]]:
     """Pick the view of a series among the views of all, and segments among segments; or every step of it.
 
@@ -82,14 +85,18 @@ def contrast_loss(
         generator: Source of where segments begin, the same on all processes.
         shift: Step t of a view is step t + shift of its series.
         ranks: Who has which series of the batch; ``None`` for all of them here.
+        chosen: Loss of the whole batch from pooled series and views of this process, instead of picking views.
 
     Returns:
-        The loss of the whole batch; its parts, scalars: ``nce_global``, and with a local loss ``nce_local``, or
-        ``nce_steps``; pooled series and views of all processes, shape ``(B, D)`` each.
+        The loss of the whole batch; its parts, scalars: ``nce_global`` or ``objective``, and with a local loss
+        ``nce_local``, or ``nce_steps``; pooled series and views of all processes, shape ``(B, D)`` each.
     """
     ranks = Ranks.sharing(None, len(states) // 2) if ranks is None else ranks
     anchors, views = max_pool(states, valid).chunk(2)
-    if config.form == "hierarchical":
+    if chosen is not None:
+        loss = chosen(anchors, views)
+        terms = {"objective": loss}
+    elif config.form == "hierarchical":
         loss = _of_steps(states, valid, config, shift, ranks)
         terms = {"nce_steps": loss}
     else:
@@ -101,9 +108,9 @@ def contrast_loss(
             group=ranks.group,
         )
         terms = {"nce_global": loss}
-        if config.local > 0:
-            terms["nce_local"] = _of_segments(states, config, generator, ranks)
-            loss = loss + config.local * terms["nce_local"]
+    if config.form == "pooled" and config.local > 0:
+        terms["nce_local"] = _of_segments(states, config, generator, ranks)
+        loss = loss + config.local * terms["nce_local"]
     return loss, terms, (ranks.gather_rows(anchors), ranks.gather_rows(views))
 
 

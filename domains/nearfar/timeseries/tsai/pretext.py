@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nearfar.objectives.mmd import divergence
 from nearfar.objectives.statistics import alignment, uniformity
 from nearfar.runtime import generator, initial_weights, stream_seed
 from nearfar.timeseries.autotcl.augmenter import Augmenter
 from nearfar.timeseries.autotcl.keep_rate import KeepRate
-from nearfar.timeseries.autotcl.mmd import divergence
 from nearfar.timeseries.autotcl.objective import augmenter_loss, contrast_loss, kept_share
 from nearfar.timeseries.autotcl.views import hidden_mask
 from nearfar.timeseries.encoder.pooling import max_pool
