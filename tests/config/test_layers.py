@@ -60,7 +60,7 @@ def test_a_group_given_in_part_keeps_the_methods_own_defaults() -> None:
         ("optim.lr=.nan", r"optim.lr: .*finite number"),
         ("optim.lr=0", r"optim.lr: .*greater than 0, got 0"),
         ("optim=5", r"optim: .*got 5"),
-        ("optim.name=lion", r"optim.name: .*'adam'"),
+        ("optim.name=rmsprop", r"optim.name: .*'adam'"),
         ("dropout=1", r"dropout: .*less than 1"),
         ("num_heads=3", r"num_heads \(3\) must divide dim \(64\)"),
         ("targets_per_batch=20", r"targets_per_batch \(20\) must be at least max_length \(50\)"),

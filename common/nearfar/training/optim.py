@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nearfar.config import OptimConfig
+from nearfar.training.lion import Lion
 
 PEAK_LR = "peak_lr"
 
@@ -24,6 +25,8 @@ def build_optimizer(
         return torch.optim.SGD(
             groups, lr=rate, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
         )
+    if config.name == "lion":
+        return Lion(groups, lr=rate, weight_decay=config.weight_decay)
     kind: type[torch.optim.Adam] = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(groups, lr=rate, weight_decay=config.weight_decay, fused=True)
 
