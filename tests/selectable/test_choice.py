@@ -132,7 +132,7 @@ def test_every_refusal_has_a_reason() -> None:
 
 def test_an_estimator_takes_a_word() -> None:
     pytest.importorskip("sklearn")
-    from nearfar.timeseries import AutoTCL as Estimator
+    from nearfar.timeseries import AutoTCLEncoder as Estimator
 
     model = Estimator(objective="dclw", objective__sigma=2.0)
     assert model.config.objective.sigma == 2

@@ -5,7 +5,8 @@ r"""How far apart two sets of vectors are: maximum mean discrepancy (Gretton et 
 
 w is the mean squared distance of all 2 B vectors from each other, taken as a constant. With the linear kernel it is
 the squared difference of the means, which is what eq. 8 of AutoTCL (Zheng et al., ICLR 2024) prints; its published
-program computes the sum of five Gaussian kernels, in [0, 10]. All 2 B x 2 B distances are held at once.
+program computes the sum of five Gaussian kernels, in [0, 10].
+Of more than about a thousand rows the kernel is summed a few rows at a time, and again in the backward pass.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
+
+from nearfar.objectives import row_tiles
 
 Divergence: TypeAlias = Literal["mmd", "mmd_unbiased", "mean"]
 NUM_KERNELS = 5
@@ -44,16 +47,42 @@ def divergence(x: Tensor, v: Tensor, kind: Divergence = "mmd") -> Tensor:
     if kind == "mmd_unbiased" and rows < 2:
         raise ValueError("mmd_unbiased: at least 2 rows expected, got 1; take mmd")
     both = torch.cat([x, v])
+    if len(both) ** 2 > row_tiles.NUMBERS:
+        return _by_rows(both, kind)
     # By differences, not by products: equal vectors are at distance 0 exactly, and the matrix is small.
     squared = torch.cdist(both, both, compute_mode="donot_use_mm_for_euclid_dist").square()
     count = 2 * rows
     width = squared.detach().sum() / max(count * count - count, 1)
-    width = width.clamp(min=torch.finfo(width.dtype).tiny)
-    # exp(-d / w_m) for w_m = w / 4 times 1, 2, 4, 8, 16.
-    kernel = sum((-squared / (width * 2.0 ** (m - 2))).exp() for m in range(NUM_KERNELS))
-    assert isinstance(kernel, Tensor)
+    kernel = _kernel(squared, width)
     within, across = kernel[:rows, :rows] + kernel[rows:, rows:], kernel[:rows, rows:]
     if kind == "mmd":
         return (within - across - across.mT).mean()
     off = (within.sum() - within.diagonal().sum()) / (rows * (rows - 1))
     return off - 2 * across.mean()
+
+
+def _kernel(squared: Tensor, width: Tensor) -> Tensor:
+    width = width.clamp(min=torch.finfo(width.dtype).tiny)
+    # exp(-d / w_m) for w_m = w / 4 times 1, 2, 4, 8, 16.
+    kernel = sum((-squared / (width * 2.0 ** (m - 2))).exp() for m in range(NUM_KERNELS))
+    assert isinstance(kernel, Tensor)
+    return kernel
+
+
+def _by_rows(both: Tensor, kind: Divergence) -> Tensor:
+    """The same from the sums of the kernel's rows over x and over v, shape ``(2B, 2)``."""
+    rows = len(both) // 2
+    centred = both.detach() - both.detach().mean(0)
+    width = 2 * centred.square().sum() / (len(both) - 1)  # the mean over all pairs, by the variance
+
+    def sums(part: Tensor) -> Tensor:
+        squared = torch.cdist(part, both, compute_mode="donot_use_mm_for_euclid_dist").square()
+        kernel = _kernel(squared, width)
+        return torch.stack([kernel[:, :rows].sum(1), kernel[:, rows:].sum(1)], 1)
+
+    over_x, over_v = row_tiles.by_row_tiles(sums, both, width=2 * NUM_KERNELS * len(both)).unbind(1)
+    if kind == "mmd":
+        difference = over_x - over_v
+        return (difference[:rows].mean() - difference[rows:].mean()) / rows
+    within = over_x[:rows].mean() + over_v[rows:].mean() - 2 * NUM_KERNELS  # a row with itself
+    return within / (rows - 1) - 2 * over_v[:rows].mean() / rows

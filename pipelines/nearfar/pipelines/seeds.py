@@ -28,7 +28,7 @@ from nearfar.tracking import TrackedRun, experiment_name, open_store, set_aside,
 from nearfar.tracking.names import slug
 from nearfar.training.progress import share_terminal
 
-__all__ = ["Group", "Job", "run_jobs", "summarise"]
+__all__ = ["Group", "Job", "run_jobs", "summarise", "worker_pool"]
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _run_all(
     else:
         with (
             Interruption() as interruption,
-            _pool(workers) as pool,
+            worker_pool(workers) as pool,
         ):  # a signal here goes to the workers as well
             futures: dict[Future[Outcome], tuple[int, int]] = {
                 pool.submit(_run_in_worker, work(*task)): task for task in tasks
@@ -218,7 +218,12 @@ def _worker_died(reason: str | None) -> NearfarError:
     )
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
+def worker_pool(workers: int) -> ProcessPoolExecutor:
+    """Processes that end with this one and share its terminal.
+
+    Args:
+        workers: How many.
+    """
     context = multiprocessing.get_context("spawn")  # fork would copy a torch that already has threads
     lines: Queue[int] = context.Queue()
     for line in range(workers):

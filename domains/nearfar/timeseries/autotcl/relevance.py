@@ -3,7 +3,7 @@ r"""What a view is trained for: keep little, stay close (Principle of Relevant I
 .. math:: L_{PRI} = \beta \frac{1}{B} \sum_i \|h(x_i)\|_0 + d\bigl(\{p(f(x_i))\}, \{p(f(v^*_i))\}\bigr)
 
 The number of kept steps enters by its expectation, as a share (``l0``) or as printed (``l0_sum``); d is a
-:func:`~nearfar.timeseries.autotcl.mmd.divergence`. The published program has a hinge on the mean probability, added up
+:func:`~nearfar.objectives.mmd.divergence`. The published program has a hinge on the mean probability, added up
 over channels, instead: only what exceeds 0.4 costs.
 """
 

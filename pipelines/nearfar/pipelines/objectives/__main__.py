@@ -1,0 +1,162 @@
+"""``python -m nearfar.pipelines.objectives``: every objective in every domain, tuned alike, over several seeds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nearfar.config import suggest
+from nearfar.errors import ConfigError, NearfarError, StorageError
+from nearfar.messages import warn
+from nearfar.optional import installed
+from nearfar.pipelines.objectives.arenas import ARENAS, Arena
+from nearfar.pipelines.objectives.comparison import ArenaResult, compare
+from nearfar.pipelines.objectives.recipes import FOLDER
+from nearfar.pipelines.objectives.search import search
+from nearfar.pipelines.objectives.tables import markdown
+from nearfar.pipelines.publication import write_text
+from nearfar.pipelines.study_record import record_study, study_store
+from nearfar.selectable import OBJECTIVES
+from nearfar.tracking import Store
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command-line entry.
+
+    Args:
+        arguments: Words; those of the process by default.
+
+    Returns:
+        0, or the exit code of the error.
+    """
+    parser = argparse.ArgumentParser(prog="python -m nearfar.pipelines.objectives", description=__doc__)
+    parser.add_argument("task", choices=("compare", "tune"), help="replay the recipes, or search them first")
+    parser.add_argument("--domains", nargs="+", default=list(ARENAS), help=f"of {', '.join(ARENAS)}")
+    parser.add_argument("--objectives", nargs="+", help="names; all by default")
+    parser.add_argument("--seeds", type=int, default=3, help="compare: runs of every objective")
+    parser.add_argument("--trials", type=int, default=6, help="tune: trials of every objective")
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--recipes", type=Path, default=FOLDER, help="folder of the recipes")
+    parser.add_argument("--out", type=Path, help="compare: file for the results as JSON")
+    parser.add_argument("--plot", type=Path, help="compare: file for the picture")
+    parser.add_argument("--no-tracking", action="store_true", help="compare: record nothing in MLflow")
+    parser.add_argument("--quiet", action="store_true", help="no progress output")
+    try:
+        _run(parser.parse_args(arguments))
+    except NearfarError as error:
+        sys.stderr.write(f"nearfar: error: {error}\n")
+        return error.exit_code
+    return 0
+
+
+def _run(given: argparse.Namespace) -> None:
+    arenas = _chosen(given)
+    if given.task == "tune":
+        search(
+            arenas,
+            trials=given.trials,
+            workers=given.workers,
+            rows=given.objectives,
+            folder=given.recipes,
+            report=(lambda line: None) if given.quiet else warn,  # noqa: ARG005
+        )
+        return
+    store = None if given.no_tracking else study_store()
+    results = compare(
+        arenas,
+        seeds=given.seeds,
+        workers=given.workers,
+        rows=given.objectives,
+        folder=given.recipes,
+        quiet=given.quiet,
+    )
+    report = markdown(results)
+    sys.stdout.write(report)
+    picture = _picture(results)
+    if given.out is not None:
+        write_text(given.out, json.dumps([result.to_dict() for result in results], indent=2) + "\n")
+    if given.plot is not None and picture is not None:
+        given.plot.write_bytes(picture)
+    if store is not None:
+        record(store, results, report, picture)
+
+
+def _chosen(given: argparse.Namespace) -> list[Arena]:
+    """Whatever can be refused is refused before anything is trained."""
+    for field, names, known in (
+        ("domains", given.domains, ARENAS),
+        ("objectives", given.objectives or [], OBJECTIVES),
+    ):
+        for name in names:
+            if name not in known:
+                hint = suggest(name, known, f"choose from {', '.join(known)}")
+                raise ConfigError(f"{field}: {name!r} is unknown; {hint}")
+    for field in ("seeds", "trials", "workers"):
+        if getattr(given, field) < 1:
+            raise ConfigError(f"{field}: at least 1 expected, got {getattr(given, field)}")
+    for path in (given.out, given.plot):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise StorageError(f"{path} cannot be written: there is no folder {path.absolute().parent}")
+    return [ARENAS[name] for name in dict.fromkeys(given.domains)]
+
+
+def _picture(results: Sequence[ArenaResult]) -> bytes | None:
+    if not installed("matplotlib"):
+        return None
+    from nearfar.pipelines.objectives.plot import draw
+
+    return draw(results)
+
+
+def record(store: Store, results: Sequence[ArenaResult], report: str, picture: bytes | None) -> str | None:
+    """One run with table, picture and all values.
+
+    Args:
+        store: Where.
+        results: Of every domain.
+        report: The table.
+        picture: A PNG, where there is one.
+
+    Returns:
+        Id of the run, which is in the experiment ``nearfar/objectives/all``.
+
+    Raises:
+        StorageError: If the run cannot be created.
+    """
+    seeds = results[0].seeds
+    return record_study(
+        store,
+        "objectives",
+        f"{len(results)}-domains-{len(seeds)}-seeds",
+        domain="all",
+        data=", ".join(result.domain for result in results),
+        digest="",
+        params={
+            "seeds": ", ".join(map(str, seeds)),
+            **{f"{r.domain}.metric": r.metric for r in results},
+            **{f"{r.domain}.own": r.own for r in results},
+        },
+        report=report,
+        results={"domains": [result.to_dict() for result in results]},
+        bars=picture,
+        by_seed=[
+            {f"test/{r.domain}/{row}": values[place] for r in results for row, values in r.values.items()}
+            for place in range(len(seeds))
+        ],
+        over_seeds={
+            key: value
+            for r in results
+            for row in r.values
+            for key, value in (
+                (f"test/{r.domain}/{row}_mean", r.mean(row)),
+                (f"test/{r.domain}/{row}_std", r.std(row)),
+            )
+        },
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
