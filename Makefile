@@ -18,7 +18,7 @@ TUNE = $(BIN)/nearfar tune $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --tri
 URI = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(CURDIR)/mlruns/mlflow.db)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-services reliability check recsys tune-recsys graph tune-graph timeseries tune-timeseries calibration tune-calibration noisy-labels longtail tune-longtail hidden-classes data compare profile ui bench clean
+.PHONY: help setup demo test test-all test-services reliability check recsys tune-recsys graph tune-graph timeseries tune-timeseries calibration tune-calibration noisy-labels longtail tune-longtail hidden-classes objectives tune-objectives data compare profile ui bench clean
 
 help: ## print this table
 	@printf 'make <target> [METHOD=recsys.sasrec DATA=ml-100k SEEDS=3 WORKERS=2 DEVICE=auto ARGS="optim.lr=5e-4"]\n\n'
@@ -97,6 +97,12 @@ tune-longtail: setup ## search the settings of SBCL on rows held out (METHOD, DA
 
 hidden-classes: setup ## what SupCon, balanced softmax and SBCL keep of merged classes of series and nodes (ARGS="--data-dir DIR --seeds 5")
 	$(BIN)/python -m nearfar.pipelines.hidden_classes $(ARGS)
+
+objectives: setup ## every objective in every domain with the settings found for it, three seeds (half an hour; ARGS="--domains graph")
+	$(BIN)/python -m nearfar.pipelines.objectives compare $(ARGS)
+
+tune-objectives: setup ## search those settings, the same number of trials each (an hour; goes on where it was; ARGS)
+	$(BIN)/python -m nearfar.pipelines.objectives tune $(ARGS)
 
 data: setup ## write the series that come with packages, and ETT tables of yours, where tsai looks (ARGS="--target . --data-dir DIR")
 	$(BIN)/python -m nearfar.timeseries.layouts $(ARGS)

@@ -24,8 +24,7 @@ def check_features(name: str, x: object, like: Tensor | None = None, shape: str 
         ValueError: If it is anything else.
     """
     if not isinstance(x, Tensor) or x.dim() < 2 or not x.is_floating_point():
-        got = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else repr(x)
-        raise ValueError(f"{name}: floating point {shape} expected, got {got}")
+        raise ValueError(f"{name}: floating point {shape} expected, got {_kind(x)}")
     if x.shape[-1] == 0:
         raise ValueError(f"{name}: at least one feature expected, got shape {tuple(x.shape)}")
     if like is not None and (x.shape[-1], x.dtype, x.device) != (like.shape[-1], like.dtype, like.device):
@@ -37,6 +36,96 @@ def check_features(name: str, x: object, like: Tensor | None = None, shape: str 
     if x.device.type == "cpu" and not x.sum().isfinite() and not (finite := x.isfinite()).all():
         where = tuple((~finite).nonzero()[0].tolist())
         raise ValueError(f"{name}: finite numbers expected, got {x[where].item()} at {where}")
+
+
+def check_matrix(
+    name: str,
+    x: Tensor,
+    like: Tensor | None = None,
+    *,
+    shape: str = "(N, d)",
+    min_rows: int = 1,
+    num_rows: int | None = None,
+) -> None:
+    """Raise ValueError unless ``x`` is one floating point matrix of finite numbers.
+
+    Args:
+        name: What to call it.
+        x: The argument.
+        like: Another argument with the same d, dtype and device.
+        shape: How to describe the wanted shape.
+        min_rows: Fewest rows allowed.
+        num_rows: Rows wanted; ``None`` for any number.
+
+    Raises:
+        ValueError: If it is anything else.
+
+    Example:
+        >>> check_matrix("side", torch.ones(3, 2), shape="(N, p)", num_rows=4)
+        Traceback (most recent call last):
+        ValueError: side: (4, p) expected, got shape (3, 2)
+    """
+    check_features(name, x, like, shape)
+    rows, _, features = shape.strip("()").partition(", ")
+    if num_rows is not None and (x.dim() != 2 or len(x) != num_rows):
+        raise ValueError(f"{name}: ({num_rows}, {features}) expected, got shape {tuple(x.shape)}")
+    if x.dim() != 2 or len(x) < min_rows:
+        raise ValueError(
+            f"{name}: {shape} with {rows} at least {min_rows} expected, got shape {tuple(x.shape)}"
+        )
+
+
+def check_tensor(name: str, x: object, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Raise ValueError unless ``x`` is a tensor of this shape and dtype.
+
+    Args:
+        name: What to call it.
+        x: The argument.
+        shape: Wanted.
+        dtype: Wanted.
+
+    Raises:
+        ValueError: If it is anything else.
+
+    Example:
+        >>> check_tensor("target", torch.ones(3), (3,), torch.bool)
+        Traceback (most recent call last):
+        ValueError: target: bool of shape (3,) expected, got torch.float32 of shape (3,)
+    """
+    if not isinstance(x, Tensor) or x.dtype != dtype or x.shape != shape:
+        kind = str(dtype).removeprefix("torch.")
+        raise ValueError(f"{name}: {kind} of shape {tuple(shape)} expected, got {_kind(x)}")
+
+
+def check_ids(
+    name: str, ids: Tensor, num_rows: int, *, lowest: int | None = None, below: int | None = None
+) -> None:
+    """Raise ValueError unless there is an int64 number for every row; values are looked at on the CPU only.
+
+    Args:
+        name: What to call it.
+        ids: The argument; wanted of shape ``(N,)``.
+        num_rows: N.
+        lowest: Smallest value allowed; ``None`` for any.
+        below: What values must stay below; ``None`` for any.
+
+    Raises:
+        ValueError: If it is anything else.
+
+    Example:
+        >>> check_ids("labels", torch.tensor([0, 3]), 2, below=3)
+        Traceback (most recent call last):
+        ValueError: labels: integers below 3 expected, got 0 to 3
+    """
+    check_tensor(name, ids, (num_rows,), torch.int64)
+    if ids.device.type != "cpu" or not num_rows:
+        return
+    smallest, largest = int(ids.min()), int(ids.max())
+    if (lowest is not None and smallest < lowest) or (below is not None and largest >= below):
+        wanted = f"below {below}" if lowest is None else f"of at least {lowest}"
+        if lowest is not None and below is not None:
+            wanted = f"from {lowest} to {below - 1}"
+        raise ValueError(f"{name}: integers {wanted} expected, got {smallest} to {largest}")
 
 
 def check_temperature(temperature: object, rows: torch.Size | None = None) -> None:
@@ -81,9 +170,8 @@ def check_vector(name: str, x: object, lead: torch.Size, size: int, *, lowest: f
     """
     shapes = dict.fromkeys([(size,), (*lead, size)])
     if not isinstance(x, Tensor) or not x.is_floating_point() or tuple(x.shape) not in shapes:
-        got = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else repr(x)
         raise ValueError(
-            f"{name}: floating point of shape {' or '.join(map(str, shapes))} expected, got {got}"
+            f"{name}: floating point of shape {' or '.join(map(str, shapes))} expected, got {_kind(x)}"
         )
     if x.device.type == "cpu" and not bool((x.isfinite() & (x >= lowest)).all()):
         bound = "finite values" if lowest == float("-inf") else f"finite values of {lowest:g} or more"
@@ -137,3 +225,47 @@ def check_positive(**numbers: float) -> None:
     for name, number in numbers.items():
         if not 0 < number < math.inf:
             raise ValueError(f"{name}: a finite positive number expected, got {number}")
+
+
+def check_counts(**counts: int) -> None:
+    """Raise ValueError unless all are at least one.
+
+    Args:
+        **counts: Numbers by the name of their argument.
+
+    Raises:
+        ValueError: If one is zero or negative.
+
+    Example:
+        >>> check_counts(heads=3, head_dim=0)
+        Traceback (most recent call last):
+        ValueError: head_dim: at least 1 expected, got 0
+    """
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name}: at least 1 expected, got {count}")
+
+
+def check_shares(*, below_one: bool = False, **shares: float) -> None:
+    """Raise ValueError unless all are numbers from 0 to 1.
+
+    Args:
+        below_one: Whether 1 itself is refused.
+        **shares: Numbers by the name of their argument.
+
+    Raises:
+        ValueError: If one is out of range or not a number.
+
+    Example:
+        >>> check_shares(alpha=1.0)
+        >>> check_shares(below_one=True, momentum=1.0)
+        Traceback (most recent call last):
+        ValueError: momentum: a number in [0, 1) expected, got 1.0
+    """
+    for name, share in shares.items():
+        if not 0 <= share <= 1 or (below_one and share == 1):
+            raise ValueError(f"{name}: a number in [0, 1{')' if below_one else ']'} expected, got {share}")
+
+
+def _kind(x: object) -> str:
+    return f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else repr(x)

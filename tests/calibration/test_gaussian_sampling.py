@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.calibration.gaussians import ClassGaussians
 from nearfar.calibration.gaussians import sampling as sampling_module
 from nearfar.errors import ConfigError, DataError
 from nearfar.runtime import generator, numpy_generator
+from nearfar.testing import LargestTensor
 
 DRAWS = 200_000
 
@@ -192,31 +192,11 @@ def test_nothing_of_the_size_of_a_covariance_is_formed() -> None:
     x = torch.randn(30, dim, generator=rng)
     y = [0] * 14 + [1] * 10 + [2] * 5 + [3]
     fitted = ClassGaussians(ridge="eye").fit(x, y)
-    with Largest() as seen:
+    with LargestTensor() as seen:
         drawn, _ = fitted.sample(4)
         scores = fitted.score_samples(drawn)
     assert scores.isfinite().all()
-    assert seen.numel <= 40 * dim
-
-
-class Largest(TorchDispatchMode):
-    """Remembers the largest tensor that any operation gave back."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.numel = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        parts = result if isinstance(result, (tuple, list)) else (result,)
-        self.numel = max([self.numel, *(part.numel() for part in parts if isinstance(part, Tensor))])
-        return result
-
-
-def test_the_largest_tensor_is_seen() -> None:
-    with Largest() as seen:
-        torch.zeros(30, 1) @ torch.zeros(1, 50)
-    assert seen.numel == 1500
+    assert seen.numbers <= 40 * dim
 
 
 def test_factors_are_made_when_they_are_needed() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.errors import ConfigError, DataError
 from nearfar.graph.bounds.boxes import heard
@@ -22,6 +21,7 @@ from nearfar.graph.compactness import compactness_bound
 from nearfar.graph.intervals import edge_interval
 from nearfar.graph.pattern import Pattern, row_sums, sddmm, spmm
 from nearfar.graph.surroundings import MODES
+from nearfar.testing import LargestTensor
 
 Make = Callable[..., Any]
 
@@ -280,21 +280,6 @@ def test_sparse_features_and_half_precision(small: Make) -> None:
     arguments = {**case.arguments, "layers": layers}
     half = compactness_bound(case.x.bfloat16(), case.edge_index, **arguments)
     assert half.dtype == torch.float32
-
-
-class LargestTensor(TorchDispatchMode):
-    """Remembers how many numbers the largest result of any operation had."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for x in out if isinstance(out, (tuple, list)) else (out,):
-            if isinstance(x, Tensor) and x.layout == torch.strided:
-                self.numbers = max(self.numbers, x.numel())
-        return out
 
 
 def test_no_tensor_grows_with_the_square_of_the_nodes() -> None:

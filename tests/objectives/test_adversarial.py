@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import InfoNCE, contrast
 from nearfar.objectives.adversarial import Adversarial, adversarial_negative, distant_positive
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from nearfar.testing import LargestTensor, draw
 
 
 def degrees(x: Tensor, y: Tensor) -> Tensor:
@@ -146,22 +141,9 @@ def test_half_precision_and_long_or_zero_rows() -> None:
     assert zero.grad.isfinite().all()
 
 
-class Largest(TorchDispatchMode):
-    """Numbers in the largest storage that was made or used inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for x in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return out
-
-
 def test_no_table_of_all_pairs() -> None:
     first, second = (draw(4096, 8, seed=i).float().requires_grad_() for i in range(2))
-    with Largest() as largest:  # type: ignore[no-untyped-call]
+    with LargestTensor() as largest:
         Adversarial()(first, second).backward()
     assert 4096 * 8 <= largest.numbers < 4096**2 / 8
 

@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives.align_uniform import AlignUniform, align_uniform_loss
 from nearfar.objectives.logsumexp import small_tiles
-
-
-class Largest(TorchDispatchMode):
-    """Numbers of the largest storage made inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return result
-
-
-def draws(num: int = 6, dim: int = 3, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    rng = torch.Generator().manual_seed(num)
-    first = torch.randn(num, dim, generator=rng, dtype=torch.float64)
-    second = first + torch.randn(num, dim, generator=rng, dtype=torch.float64)
-    return first.to(dtype).requires_grad_(), second.to(dtype).requires_grad_()
+from nearfar.testing import LargestTensor, two_views
 
 
 def slow(first: Tensor, second: Tensor, weight: float, t: float, power: float) -> float:
@@ -51,7 +30,7 @@ def slow(first: Tensor, second: Tensor, weight: float, t: float, power: float) -
 @pytest.mark.parametrize("edge", [None, 1, 4])
 @pytest.mark.parametrize("options", [(1.0, 2.0, 2.0), (0.5, 1.0, 3.0), (0.0, 2.0, 1.0), (2.0, 5.0, 2.0)])
 def test_equals_the_definition(options: tuple[float, float, float], edge: int | None) -> None:
-    first, second = draws()
+    first, second = two_views()
     with small_tiles(edge):
         found = AlignUniform(*options)(first, second)
     assert found.item() == pytest.approx(slow(first, second, *options), rel=1e-11)
@@ -69,20 +48,20 @@ def test_known_answers() -> None:
 
 
 def test_derivatives() -> None:
-    assert torch.autograd.gradcheck(lambda *x: align_uniform_loss(*x, weight=0.7, power=3.0), draws(4))
+    assert torch.autograd.gradcheck(lambda *x: align_uniform_loss(*x, weight=0.7, power=3.0), two_views(4))
     with small_tiles(3):
-        assert torch.autograd.gradcheck(align_uniform_loss, draws(4))
+        assert torch.autograd.gradcheck(align_uniform_loss, two_views(4))
 
 
 def test_no_table_of_all_pairs() -> None:
-    first, second = draws(4096, 4, torch.float32)
-    with small_tiles(256), Largest() as memory:  # type: ignore[no-untyped-call]
+    first, second = two_views(4096, 4, torch.float32)
+    with small_tiles(256), LargestTensor() as memory:
         align_uniform_loss(first, second).backward()
     assert memory.numbers < 4096**2 / 8
 
 
 def test_half_precision_is_computed_in_single() -> None:
-    first, second = draws(8, dtype=torch.bfloat16)
+    first, second = two_views(8, dtype=torch.bfloat16)
     torch.testing.assert_close(
         align_uniform_loss(first, second), align_uniform_loss(first.float(), second.float()), rtol=0, atol=0
     )
@@ -94,7 +73,7 @@ def test_bad_numbers_are_named(name: str) -> None:
         with pytest.raises(ValueError, match=f"{name}: a finite"):
             AlignUniform(**{name: bad})
         with pytest.raises(ValueError, match=f"{name}: a finite"):
-            align_uniform_loss(*draws(), **{name: bad})  # type: ignore[arg-type]
+            align_uniform_loss(*two_views(), **{name: bad})  # type: ignore[arg-type]
 
 
 def test_bad_views_are_named() -> None:

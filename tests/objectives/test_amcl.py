@@ -9,31 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import InfoNCE
 from nearfar.objectives.amcl import AMCL, PairTemperature, temperature_energy
 from nearfar.objectives.logsumexp import small_tiles
-
-
-class Largest(TorchDispatchMode):
-    """Numbers of the largest storage made inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return result
-
-
-def draws(num: int = 5, dim: int = 4, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    rng = torch.Generator().manual_seed(num)
-    first = torch.randn(num, dim, generator=rng, dtype=torch.float64)
-    second = first + torch.randn(num, dim, generator=rng, dtype=torch.float64)
-    return first.to(dtype).requires_grad_(), second.to(dtype).requires_grad_()
+from nearfar.testing import LargestTensor, two_views
 
 
 def seeded(dim: int = 4, spread: float = 3.0, **options: Any) -> AMCL:
@@ -95,7 +75,7 @@ def test_equals_the_definition(
     heads: int, head_dim: int | None, beta: float, negatives: Any, form: Any, edge: int | None
 ) -> None:
     loss = seeded(heads=heads, head_dim=head_dim, beta=beta, negatives=negatives, form=form)
-    first, second = draws()
+    first, second = two_views(5)
     with small_tiles(edge):
         found = loss(first, second).item()
     assert found == pytest.approx(slow(loss, first, second), rel=1e-9)
@@ -113,13 +93,13 @@ def constant(loss: AMCL, temperature: float) -> AMCL:
 @pytest.mark.parametrize("form", ["pair", "row"])
 def test_one_head_of_constant_temperature_is_infonce(form: Any) -> None:
     loss = constant(seeded(heads=1, beta=0.0, form=form), 0.2)
-    first, second = draws()
+    first, second = two_views(5)
     expected = InfoNCE(0.2, symmetric=True)(loss.project(first), loss.project(second))
     torch.testing.assert_close(loss(first, second), expected, rtol=1e-10, atol=0)
 
 
 def test_hardest_negative_is_the_limit_of_infonce() -> None:
-    first, second = draws()
+    first, second = two_views(5)
     loss = constant(seeded(heads=1, beta=0.0, negatives="max"), 0.1)
     a, b = (F.normalize(loss.project(x)) for x in (first, second))
     s = a @ b.mT
@@ -160,13 +140,13 @@ def test_temperatures_stay_in_their_interval_and_start_where_asked() -> None:
 def test_derivatives(negatives: Any, edge: int | None) -> None:
     loss = seeded(3, heads=2, negatives=negatives)
     with small_tiles(edge):
-        assert torch.autograd.gradcheck(loss, draws(3, 3))
+        assert torch.autograd.gradcheck(loss, two_views(3, 3))
     fresh = seeded(3, heads=2, negatives=negatives)
-    fresh(*draws(4, 3)).backward()
+    fresh(*two_views(4, 3)).backward()
     for name, parameter in fresh.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
-        numeric = numeric_gradient(fresh, parameter, draws(4, 3))
+        numeric = numeric_gradient(fresh, parameter, two_views(4, 3))
         assert parameter.grad.flatten()[0].item() == pytest.approx(numeric, rel=1e-4, abs=1e-7), name
 
 
@@ -183,15 +163,15 @@ def numeric_gradient(loss: AMCL, parameter: Tensor, views: tuple[Tensor, Tensor]
 
 @pytest.mark.parametrize("negatives", ["lse", "max"])
 def test_no_table_of_all_pairs(negatives: Any) -> None:
-    first, second = draws(4096, 4, torch.float32)
-    with small_tiles(256), Largest() as memory:  # type: ignore[no-untyped-call]
+    first, second = two_views(4096, 4, torch.float32)
+    with small_tiles(256), LargestTensor() as memory:
         AMCL(4, heads=2, negatives=negatives)(first, second).backward()
     assert memory.numbers < 4096**2 / 8
 
 
 def test_half_precision_is_computed_in_single() -> None:
     loss = AMCL(4)
-    first, second = draws(dtype=torch.bfloat16)
+    first, second = two_views(5, dtype=torch.bfloat16)
     expected = loss(first.float(), second.float())
     torch.testing.assert_close(loss(first, second), expected, rtol=0, atol=0)
     with torch.autocast("cpu"):

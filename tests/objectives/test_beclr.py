@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import row_tiles
 from nearfar.objectives.beclr import BECLR, spread
 from nearfar.objectives.logsumexp import small_tiles
+from nearfar.testing import LargestTensor
 
 N, D = 5, 4
 
@@ -161,19 +161,6 @@ def test_nothing_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     assert given[0].grad is not None
 
 
-class Largest(TorchDispatchMode):
-    """Numbers of the largest tensor made inside."""
-
-    largest = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.largest = max(self.largest, x.numel())
-        return result
-
-
 def test_memory_is_that_of_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_tiles, "NUMBERS", 2**16)
     n = 4096
@@ -182,9 +169,9 @@ def test_memory_is_that_of_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     loss(*given)
     loss.after_step()
     given = [x.requires_grad_() for x in views(1, n, 8, torch.float32)]
-    with Largest() as memory:  # type: ignore[no-untyped-call]
+    with LargestTensor() as memory:
         loss(*given).backward()
-    assert n * 8 < memory.largest < n * n // 8
+    assert n * 8 < memory.numbers < n * n // 8
 
 
 @pytest.mark.parametrize(

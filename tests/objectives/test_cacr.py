@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import row_tiles
 from nearfar.objectives.cacr import CACR, cacr_loss
-
-
-class Largest(TorchDispatchMode):
-    """Numbers of the largest storage made inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return result
+from nearfar.testing import LargestTensor
 
 
 def draws(num_views: int = 3, num: int = 5, dim: int = 4, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -128,7 +114,7 @@ def test_derivatives(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_table_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_tiles, "NUMBERS", 2**20)
     views = draws(2, 2048, 4, torch.float32)  # 4096 queries
-    with Largest() as memory:  # type: ignore[no-untyped-call]
+    with LargestTensor() as memory:
         cacr_loss(views).backward()
     assert memory.numbers < 4096**2 / 8
 

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import LearnableTemperature
 from nearfar.objectives.coact import CoACT
+from nearfar.testing import LargestTensor, draw
 
 LABELS = torch.tensor([0, 1, 0, 2])
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def views(num: int = 4, dim: int = 3) -> list[Tensor]:
@@ -99,22 +94,9 @@ def test_half_precision_is_computed_in_single() -> None:
     torch.testing.assert_close(found, CoACT()(*(x.float() for x in inputs), LABELS))
 
 
-class Largest(TorchDispatchMode):
-    """Numbers of the largest storage made inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return result
-
-
 def test_no_table_of_all_pairs() -> None:
     inputs = [x.float().requires_grad_() for x in views(2048, 8)]
-    with Largest() as largest:  # type: ignore[no-untyped-call]
+    with LargestTensor() as largest:
         CoACT()(*inputs, torch.arange(2048) % 10).backward()
     assert 3 * 2048 * 8 <= largest.numbers < (3 * 2048) ** 2 / 8
 

@@ -15,6 +15,7 @@ from nearfar.objectives import Pairs, Soft, contrast
 from nearfar.objectives import denominator as rules
 from nearfar.objectives.logsumexp import Backend
 from nearfar.objectives.similarity import Similarity
+from nearfar.testing import draw
 
 DOUBLE = torch.float64
 BACKENDS: list[Backend] = ["dense", "tiled"]
@@ -24,10 +25,6 @@ BACKENDS: list[Backend] = ["dense", "tiled"]
 def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of 3 rows, so that a dozen rows have every kind of tile."""
     monkeypatch.setattr("nearfar.objectives.tiles.CPU_EDGE", 3)
-
-
-def draw(*shape: int, seed: int = 0, dtype: torch.dtype = DOUBLE) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def definition(

@@ -15,6 +15,7 @@ from nearfar.objectives import OtherGroups, Soft, Term, contrast, contrast_terms
 from nearfar.objectives import denominator as rules
 from nearfar.objectives.logsumexp import Backend, small_tiles
 from nearfar.objectives.similarity import Similarity
+from nearfar.testing import LargestTensor
 
 DOUBLE = torch.float64
 BACKENDS: list[Backend] = ["dense", "tiled"]
@@ -259,23 +260,12 @@ def test_the_dense_backend_multiplies_once() -> None:
 
 def test_nothing_grows_with_the_square(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nearfar.objectives.tiles.CPU_EDGE", 64)
-    largest = 0
-
-    class Largest(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            nonlocal largest
-            out = func(*args, **(kwargs or {}))
-            for x in out if isinstance(out, tuple | list) else (out,):
-                if isinstance(x, Tensor):
-                    largest = max(largest, x.numel())
-            return out
-
     q, ids = draw(640, 8, dtype=torch.float32), torch.arange(640) // 4
     positives = OtherGroups(ids // 8, ids, torch.arange(640) // 2)
     terms = [Term(ids), Term(positives, rules.NotSame(ids), torch.rand(640, generator=rng(0)) + 0.1)]
-    with Largest():  # type: ignore[no-untyped-call]
+    with LargestTensor() as largest:
         weighted(contrast_terms(q, terms=terms, backend="tiled")).backward()
-    assert largest <= max(64 * 64, 640 * 8)
+    assert largest.numbers <= max(64 * 64, 640 * 8)
 
 
 def test_rows_of_a_group_are_visited_together() -> None:

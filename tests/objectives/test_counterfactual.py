@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import InfoNCE, LearnableTemperature
 from nearfar.objectives.counterfactual import Counterfactual, counterfactual_loss
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from nearfar.testing import LargestTensor, draw
 
 
 def batch(num: int = 6, count: int = 3, dim: int = 4) -> tuple[Tensor, Tensor, Tensor]:
@@ -83,22 +78,9 @@ def test_half_precision_is_computed_in_single() -> None:
     torch.testing.assert_close(found, Counterfactual()(*(x.float() for x in inputs)))
 
 
-class Largest(TorchDispatchMode):
-    """Numbers in the largest storage that was made or used inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for x in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return out
-
-
 def test_no_table_of_all_pairs() -> None:
     first, second, wrong = (x.float().requires_grad_() for x in batch(4096, 2, 8))
-    with Largest() as largest:  # type: ignore[no-untyped-call]
+    with LargestTensor() as largest:
         Counterfactual()(first, second, wrong).backward()
     assert 4096 * 2 * 8 <= largest.numbers < 4096**2 / 8
 

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives.crd import CRD
 from nearfar.objectives.moco import MoCo, QueuedObjective
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from nearfar.testing import LargestTensor, draw
 
 
 def views(seed: int = 0, num: int = 5, dim: int = 4) -> list[Tensor]:
@@ -78,23 +73,10 @@ def test_gradients_reach_the_student_only() -> None:
     assert torch.autograd.gradcheck(lambda a, b: loss(a, b, *fixed), tuple(inputs[:2]))
 
 
-class Largest(TorchDispatchMode):
-    """Numbers of the largest storage made inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return result
-
-
 def test_no_table_of_all_pairs() -> None:
     inputs = [x.float().requires_grad_() for x in views(num=4096, dim=8)]
     loss = CRD(8)
-    with Largest() as largest:  # type: ignore[no-untyped-call]
+    with LargestTensor() as largest:
         for _ in range(2):
             loss(*inputs).backward()
             loss.after_step()

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import InfoNCE, LearnableTemperature
 from nearfar.objectives.cwcl import CWCL
 from nearfar.objectives.logsumexp import small_tiles
-
-
-class Largest(TorchDispatchMode):
-    """Numbers of the largest storage made inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return result
+from nearfar.testing import LargestTensor
 
 
 def draws(num: int = 6, dim: int = 3, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,7 +84,7 @@ def test_derivatives_and_frozen_side() -> None:
 
 def test_no_table_of_all_pairs() -> None:
     first, second, side = draws(4096, 4, torch.float32)
-    with small_tiles(256), Largest() as memory:  # type: ignore[no-untyped-call]
+    with small_tiles(256), LargestTensor() as memory:
         CWCL()(first, second, side).backward()
     assert memory.numbers < 4096**2 / 8
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import row_tiles
 from nearfar.objectives.debcse import DebCSE
 from nearfar.sampling import propensity
 from nearfar.sampling.propensity import PairRule, draw_pairs
+from nearfar.testing import LargestTensor
 
 
 def draws(n: int = 7, dim: int = 4, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -124,28 +124,15 @@ def test_nothing_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     assert z1.grad is not None
 
 
-class Largest(TorchDispatchMode):
-    """Numbers of the largest tensor made inside."""
-
-    largest = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.largest = max(self.largest, x.numel())
-        return result
-
-
 def test_memory_is_that_of_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_tiles, "NUMBERS", 2**18)
     monkeypatch.setattr(propensity, "SCORES", 2**18)
     n = 4096
     z1, z2, side, surface = draws(n, 128)
     views = [z.float().requires_grad_() for z in (z1, z2)]
-    with Largest() as memory:  # type: ignore[no-untyped-call]
+    with LargestTensor() as memory:
         DebCSE()(*views, side, surface, generator()).backward()
-    assert n * 128 <= memory.largest < n * n // 8
+    assert n * 128 <= memory.numbers < n * n // 8
 
 
 @pytest.mark.parametrize(

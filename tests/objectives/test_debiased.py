@@ -9,31 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import LearnableTemperature, NTXent
 from nearfar.objectives.debiased import DebiasedInfoNCE, debiased_loss
 from nearfar.objectives.logsumexp import small_tiles
-
-
-class Largest(TorchDispatchMode):
-    """Numbers of the largest storage made inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return result
-
-
-def draws(num: int = 5, dim: int = 4, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    rng = torch.Generator().manual_seed(num)
-    first = torch.randn(num, dim, generator=rng, dtype=torch.float64)
-    second = first + torch.randn(num, dim, generator=rng, dtype=torch.float64)
-    return first.to(dtype).requires_grad_(), second.to(dtype).requires_grad_()
+from nearfar.testing import LargestTensor, two_views
 
 
 def slow(
@@ -57,7 +37,7 @@ def slow(
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 3.0])
 @pytest.mark.parametrize(("temperature", "tau_plus"), [(0.5, 0.1), (0.5, 0.0), (0.2, 0.1), (1.0, 0.5)])
 def test_equals_the_definition(temperature: float, tau_plus: float, beta: float, edge: int | None) -> None:
-    first, second = draws()
+    first, second = two_views(5)
     loss = DebiasedInfoNCE(temperature, tau_plus, beta)
     expected, _ = slow(first, second, temperature, tau_plus, beta)
     with small_tiles(edge):
@@ -68,13 +48,13 @@ def test_equals_the_definition(temperature: float, tau_plus: float, beta: float,
 
 def test_some_rows_are_bounded_and_some_are_not() -> None:
     """Otherwise the test above would see one branch only."""
-    assert 0 < slow(*draws(), 0.2, 0.1, 0.0)[1] < 10
-    assert slow(*draws(), 1.0, 0.1, 0.0)[1] == 0
+    assert 0 < slow(*two_views(5), 0.2, 0.1, 0.0)[1] < 10
+    assert slow(*two_views(5), 1.0, 0.1, 0.0)[1] == 0
 
 
 @pytest.mark.parametrize("temperature", [0.005, 0.1, 1.0])
 def test_without_correction_it_is_ntxent(temperature: float) -> None:
-    first, second = draws()
+    first, second = two_views(5)
     found = debiased_loss(first, second, temperature=temperature, tau_plus=0)
     torch.testing.assert_close(found, NTXent(temperature)(first, second), rtol=1e-10, atol=1e-12)
 
@@ -94,7 +74,7 @@ def test_known_answers() -> None:
 
 def test_defects_of_pygcl() -> None:
     """It returns plus the log-probability, and multiplies by the number of negatives of all rows together."""
-    first, second = draws(16)
+    first, second = two_views(16)
     loss = debiased_loss(first, second)
     assert loss > 0
     (grad,) = torch.autograd.grad(loss, first)
@@ -108,7 +88,7 @@ def test_defects_of_pygcl() -> None:
 @pytest.mark.parametrize("beta", [0.0, 1.0])
 @pytest.mark.parametrize("options", [{"temperature": 0.001}, {"similarity": "dot", "temperature": 0.1}])
 def test_nothing_overflows(options: dict[str, Any], beta: float, dtype: torch.dtype) -> None:
-    first, second = draws(dtype=dtype)
+    first, second = two_views(5, dtype=dtype)
     first, second = ((20 * x).detach().requires_grad_() for x in (first, second))  # dot products of hundreds
     loss = debiased_loss(first, second, beta=beta, **options)
     grads = torch.autograd.grad(loss, (first, second))
@@ -123,25 +103,27 @@ def test_nothing_overflows(options: dict[str, Any], beta: float, dtype: torch.dt
 @pytest.mark.parametrize("beta", [0.0, 1.0])
 def test_derivatives(beta: float, edge: int | None) -> None:
     with small_tiles(edge):
-        assert torch.autograd.gradcheck(lambda *x: debiased_loss(*x, temperature=0.7, beta=beta), draws(3))
+        assert torch.autograd.gradcheck(
+            lambda *x: debiased_loss(*x, temperature=0.7, beta=beta), two_views(3)
+        )
     if beta == 0:  # with rows at the bound, too
-        assert torch.autograd.gradcheck(lambda *x: debiased_loss(*x, temperature=0.2), draws())
+        assert torch.autograd.gradcheck(lambda *x: debiased_loss(*x, temperature=0.2), two_views(5))
     temperature = LearnableTemperature(0.5)
-    DebiasedInfoNCE(temperature, beta=beta)(*draws()).backward()
+    DebiasedInfoNCE(temperature, beta=beta)(*two_views(5)).backward()
     assert temperature.log_scale.grad is not None
     assert temperature.log_scale.grad != 0
 
 
 @pytest.mark.parametrize("beta", [0.0, 1.0])
 def test_no_table_of_all_pairs(beta: float) -> None:
-    first, second = draws(2048, 4, torch.float32)  # 4096 rows of both views
-    with small_tiles(256), Largest() as memory:  # type: ignore[no-untyped-call]
+    first, second = two_views(2048, 4, torch.float32)  # 4096 rows of both views
+    with small_tiles(256), LargestTensor() as memory:
         debiased_loss(first, second, beta=beta).backward()
     assert memory.numbers < 4096**2 / 8
 
 
 def test_half_precision_is_computed_in_single() -> None:
-    first, second = draws(dtype=torch.bfloat16)
+    first, second = two_views(5, dtype=torch.bfloat16)
     found = debiased_loss(first, second, beta=1.0)
     torch.testing.assert_close(found, debiased_loss(first.float(), second.float(), beta=1.0), rtol=0, atol=0)
 
@@ -159,7 +141,7 @@ def test_half_precision_is_computed_in_single() -> None:
 )
 def test_bad_arguments_are_named(message: str, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=message):
-        debiased_loss(*draws(), **options)
+        debiased_loss(*two_views(5), **options)
     with pytest.raises(ValueError, match=message):
         DebiasedInfoNCE(**options)
     with pytest.raises(ValueError, match="first: .* N at least 2"):

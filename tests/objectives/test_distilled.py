@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import LearnableTemperature, row_tiles
 from nearfar.objectives.distilled import DistilledInfoNCE, Weighting, row_weights
+from nearfar.testing import LargestTensor, draw
 
 WEIGHTINGS: tuple[Weighting, ...] = ("entropy", "focal", "uniform")
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def views(num: int = 9, dim: int = 4) -> list[Tensor]:
@@ -163,23 +158,10 @@ def test_half_precision_is_computed_in_single() -> None:
     torch.testing.assert_close(found, DistilledInfoNCE()(*(x.float() for x in inputs)))
 
 
-class Largest(TorchDispatchMode):
-    """Numbers of the largest storage made inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return result
-
-
 def test_no_table_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_tiles, "NUMBERS", 2**20)
     inputs = [x.float().requires_grad_() for x in views(4096, 16)]
-    with Largest() as largest:  # type: ignore[no-untyped-call]
+    with LargestTensor() as largest:
         DistilledInfoNCE()(*inputs).backward()
     assert 2**20 // 2 <= largest.numbers < 4096**2 / 8
 

@@ -9,31 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import InfoNCE, LearnableTemperature, row_tiles
 from nearfar.objectives.hydra import Hydra, PairGate, gated_infonce_loss
-
-
-class Largest(TorchDispatchMode):
-    """Numbers of the largest storage made inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return result
-
-
-def draws(num: int = 6, dim: int = 4, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    rng = torch.Generator().manual_seed(num)
-    first = torch.randn(num, dim, generator=rng, dtype=torch.float64)
-    second = first + torch.randn(num, dim, generator=rng, dtype=torch.float64)
-    return first.to(dtype).requires_grad_(), second.to(dtype).requires_grad_()
-
+from nearfar.testing import LargestTensor, two_views
 
 LABELS = torch.tensor([0, 2, 1, 0, -1, 1])
 
@@ -64,7 +43,7 @@ def slow(first: Tensor, second: Tensor, gates: Tensor, temperature: float) -> fl
 @pytest.mark.parametrize("temperature", [0.05, 0.1, 1.0])
 def test_equals_the_definition(temperature: float, numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_tiles, "NUMBERS", numbers)
-    first, second = draws()
+    first, second = two_views()
     expected = slow(first, second, gates(), temperature)
     found = gated_infonce_loss(first, second, gates(), temperature=temperature)
     assert found.item() == pytest.approx(expected, rel=1e-10)
@@ -79,7 +58,7 @@ def test_equals_the_definition(temperature: float, numbers: int, monkeypatch: py
 
 
 def test_gates_of_one_are_infonce() -> None:
-    first, second = draws()
+    first, second = two_views()
     expected = InfoNCE(0.1)(first, second)
     found = gated_infonce_loss(first, second, torch.ones_like(first))
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
@@ -92,7 +71,7 @@ def test_gates_of_one_are_infonce() -> None:
 
 
 def test_gates_choose_features() -> None:
-    first, second = draws()
+    first, second = two_views()
     some = torch.tensor([1.0, 1, 0, 0], dtype=torch.float64).expand(6, 4)
     expected = InfoNCE(0.1)(first[:, :2], second[:, :2])
     torch.testing.assert_close(gated_infonce_loss(first, second, some), expected, rtol=1e-12, atol=0)
@@ -114,7 +93,7 @@ def test_gates_of_pairs() -> None:
 
 
 def test_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = draws(4)
+    first, second = two_views(4)
     gate = gates(4).requires_grad_()
     for numbers in (1, 2**22):
         monkeypatch.setattr(row_tiles, "NUMBERS", numbers)
@@ -123,7 +102,7 @@ def test_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda *x: gated_infonce_loss(*x, temperature=1.0), (first, second, gate)
     )
     loss = seeded(temperature=LearnableTemperature(0.5))
-    loss(*draws(), LABELS).backward()
+    loss(*two_views(), LABELS).backward()
     for name, parameter in loss.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -131,14 +110,14 @@ def test_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_table_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_tiles, "NUMBERS", 2**20)
-    first, second = draws(4096, 4, torch.float32)
-    with Largest() as memory:  # type: ignore[no-untyped-call]
+    first, second = two_views(4096, 4, torch.float32)
+    with LargestTensor() as memory:
         Hydra(4, 3)(first, second, torch.arange(4096) % 3).backward()
     assert memory.numbers < 4096**2 / 8
 
 
 def test_half_precision_is_computed_in_single() -> None:
-    first, second = draws(dtype=torch.bfloat16)
+    first, second = two_views(dtype=torch.bfloat16)
     loss = Hydra(4, 3)
     expected = loss(first.float(), second.float(), LABELS)
     torch.testing.assert_close(loss(first, second, LABELS), expected, rtol=0, atol=0)
@@ -161,7 +140,7 @@ def test_bad_arguments_are_named(message: str, options: dict[str, Any]) -> None:
 
 
 def test_bad_tensors_are_named() -> None:
-    first, second = draws(dtype=torch.float32)
+    first, second = two_views(dtype=torch.float32)
     for bad in (LABELS[:4], LABELS.double(), LABELS + 1):
         with pytest.raises(ValueError, match="labels: "):
             Hydra(4, 3)(first, second, bad)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import row_tiles
 from nearfar.objectives.mean_rank_variance import mean_rank_variance
+from nearfar.testing import LargestTensor
 
 
 def draws(n: int = 20, views: int = 3, dim: int = 4) -> tuple[Tensor, Tensor]:
@@ -53,25 +52,12 @@ def test_known_answers() -> None:
     assert not mean_rank_variance(x.requires_grad_(), x[None]).requires_grad
 
 
-class Largest(TorchDispatchMode):
-    """Numbers of the largest tensor made inside."""
-
-    largest = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.largest = max(self.largest, x.numel())
-        return result
-
-
 def test_memory_is_that_of_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_tiles, "NUMBERS", 2**18)
     first, more = (x.float() for x in draws(4096, 2))
-    with Largest() as memory:  # type: ignore[no-untyped-call]
+    with LargestTensor() as memory:
         mean_rank_variance(first, more)
-    assert 2**17 < memory.largest < 4096**2 // 8
+    assert 2**17 < memory.numbers < 4096**2 // 8
 
 
 @pytest.mark.parametrize(

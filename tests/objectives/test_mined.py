@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.neighbors import nearest
 from nearfar.objectives import InfoNCE, LearnableTemperature, row_tiles
 from nearfar.objectives.mined import MinedInfoNCE, candidate_cosines, mined_negatives, positive_and_mined
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from nearfar.testing import LargestTensor, draw
 
 
 def ranked(q: Tensor, k: Tensor, i: int, *, own: bool) -> list[int]:
@@ -142,24 +137,11 @@ def test_half_precision_is_computed_in_single() -> None:
     torch.testing.assert_close(found, MinedInfoNCE(count=3)(*(x.float() for x in inputs)))
 
 
-class Largest(TorchDispatchMode):
-    """Numbers in the largest storage that was made or used inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for x in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return out
-
-
 @pytest.mark.parametrize("band", [None, (0.5, 0.9)])
 def test_no_table_of_all_pairs(monkeypatch: pytest.MonkeyPatch, band: tuple[float, float] | None) -> None:
     monkeypatch.setattr(row_tiles, "NUMBERS", 2**20)
     first, second = (draw(4096, 16, seed=i).float().requires_grad_() for i in range(2))
-    with Largest() as largest:  # type: ignore[no-untyped-call]
+    with LargestTensor() as largest:
         MinedInfoNCE(band=band)(first, second).backward()
     assert 2**20 // 2 <= largest.numbers < 4096**2 / 8
 

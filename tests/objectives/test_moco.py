@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import InfoNCE, LearnableTemperature
 from nearfar.objectives.moco import MoCo
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from nearfar.testing import LargestTensor, draw
 
 
 def loop(first: Tensor, keys: Tensor, earlier: list[Tensor], temperature: float) -> float:
@@ -99,23 +94,10 @@ def test_half_precision_is_computed_in_single() -> None:
         single.after_step()
 
 
-class Largest(TorchDispatchMode):
-    """Numbers of the largest storage made inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return result
-
-
 def test_no_table_of_all_pairs() -> None:
     first, keys = draw(4096, 8).float().requires_grad_(), draw(4096, 8, seed=1).float()
     loss = MoCo(8)
-    with Largest() as largest:  # type: ignore[no-untyped-call]
+    with LargestTensor() as largest:
         for _ in range(2):
             loss(first, keys).backward()
             loss.after_step()

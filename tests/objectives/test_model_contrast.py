@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import InfoNCE
 from nearfar.objectives.model_contrast import ModelContrast, aggregation_weights, model_contrast_loss
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from nearfar.testing import LargestTensor, draw
 
 
 def cosine(x: Tensor, y: Tensor) -> float:
@@ -82,22 +77,9 @@ def test_half_precision_is_computed_in_single() -> None:
     torch.testing.assert_close(found, ModelContrast()(*(x.float() for x in inputs)))
 
 
-class Largest(TorchDispatchMode):
-    """Numbers in the largest storage that was made or used inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for x in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return out
-
-
 def test_no_table_of_all_pairs() -> None:
     inputs = [draw(4096, 8, seed=i).float().requires_grad_() for i in range(3)]
-    with Largest() as largest:  # type: ignore[no-untyped-call]
+    with LargestTensor() as largest:
         ModelContrast()(*inputs).backward()
         aggregation_weights(torch.stack(inputs[:2]).detach(), inputs[2].detach())
     assert 4096 * 8 <= largest.numbers < 4096**2 / 8

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives.logsumexp import small_tiles
 from nearfar.objectives.multistage import MultistageInfoNCE, stage_codes
 from nearfar.objectives.ntxent import NTXent
+from nearfar.testing import LargestTensor
 
 ROWS, D = 30, 4
 
@@ -192,27 +192,14 @@ def test_derivatives_and_precision() -> None:
     torch.testing.assert_close(value, loss(*(z.float() for z in half), torch.arange(6)), rtol=0, atol=0)
 
 
-class Largest(TorchDispatchMode):
-    """Numbers of the largest tensor made inside."""
-
-    largest = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.largest = max(self.largest, x.numel())
-        return result
-
-
 def test_memory_is_that_of_tiles() -> None:
     n = 4096
     loss = MultistageInfoNCE(8, n)
     loss.codes.copy_(torch.arange(n) % 5)
     z1, z2 = (z.float().requires_grad_() for z in draws(n, dim=8))
-    with small_tiles(256), Largest() as memory:  # type: ignore[no-untyped-call]
+    with small_tiles(256), LargestTensor() as memory:
         loss(z1, z2, torch.arange(n)).backward()
-    assert n * 8 < memory.largest < n * n // 8
+    assert n * 8 < memory.numbers < n * n // 8
 
 
 @pytest.mark.parametrize("name", ["dim", "num_rows", "clusters", "stages", "stage_steps"])

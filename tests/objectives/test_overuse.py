@@ -9,31 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import InfoNCE, LearnableTemperature
 from nearfar.objectives.logsumexp import small_tiles
 from nearfar.objectives.overuse import OveruseInfoNCE, overuse_penalty
-
-
-class Largest(TorchDispatchMode):
-    """Numbers of the largest storage made inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return result
-
-
-def draws(num: int = 6, dim: int = 4, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    rng = torch.Generator().manual_seed(num)
-    first = torch.randn(num, dim, generator=rng, dtype=torch.float64)
-    second = first + torch.randn(num, dim, generator=rng, dtype=torch.float64)
-    return first.to(dtype).requires_grad_(), second.to(dtype).requires_grad_()
+from nearfar.testing import LargestTensor, two_views
 
 
 def slow(z: Tensor) -> float:
@@ -42,7 +22,7 @@ def slow(z: Tensor) -> float:
 
 
 def test_equals_the_definition() -> None:
-    first, second = draws()
+    first, second = two_views()
     assert overuse_penalty(first).item() == pytest.approx(slow(first), rel=1e-12)
     assert overuse_penalty(3 * first).item() == pytest.approx(9 * slow(first), rel=1e-12)
     expected = InfoNCE(0.2, symmetric=True)(first, second).item()
@@ -66,7 +46,7 @@ def test_known_answers() -> None:
 
 
 def test_derivatives() -> None:
-    first, second = draws(4)
+    first, second = two_views(4)
     assert torch.autograd.gradcheck(overuse_penalty, first)
     assert torch.autograd.gradcheck(OveruseInfoNCE(0.5), (first, second))
     (grad,) = torch.autograd.grad(
@@ -80,14 +60,14 @@ def test_derivatives() -> None:
 
 
 def test_no_table_of_all_pairs() -> None:
-    first, second = draws(4096, 4, torch.float32)
-    with small_tiles(256), Largest() as memory:  # type: ignore[no-untyped-call]
+    first, second = two_views(4096, 4, torch.float32)
+    with small_tiles(256), LargestTensor() as memory:
         OveruseInfoNCE()(first, second).backward()
     assert memory.numbers < 4096**2 / 8
 
 
 def test_half_precision_is_computed_in_single() -> None:
-    first, second = draws(dtype=torch.bfloat16)
+    first, second = two_views(dtype=torch.bfloat16)
     for function in (OveruseInfoNCE(), lambda a, b: overuse_penalty(a)):
         torch.testing.assert_close(
             function(first, second), function(first.float(), second.float()), rtol=0, atol=0

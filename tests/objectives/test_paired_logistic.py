@@ -7,13 +7,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from nearfar.objectives.paired_logistic import PairedLogistic, paired_logistic_loss
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from nearfar.testing import draw
 
 
 def test_is_the_loop() -> None:

@@ -8,10 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nearfar.objectives.predicted import PredictedBYOL, PredictedSimSiam, Predictor
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from nearfar.testing import draw
 
 
 def views(count: int, num: int = 7, dim: int = 4) -> list[Tensor]:

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import row_tiles
 from nearfar.objectives.row_tiles import by_row_tiles
-
-
-class Largest(TorchDispatchMode):
-    """Numbers of the largest storage made inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return result
+from nearfar.testing import LargestTensor
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -76,11 +61,11 @@ def test_memory_is_that_of_one_tile(monkeypatch: pytest.MonkeyPatch, dtype: torc
     num = 4096
     monkeypatch.setattr(row_tiles, "NUMBERS", 2**18)
     rows, keys = draw(num, 4, dtype=dtype), draw(num, 4, seed=1, dtype=dtype)
-    with Largest() as memory:  # type: ignore[no-untyped-call]
+    with LargestTensor() as memory:
         by_row_tiles(lambda x: (x @ keys.mT).logsumexp(1), rows, width=num).sum().backward()
     assert 2**18 <= memory.numbers < num * num / 8  # the lower bound: it does count
     # One tile for all would hold the table.
-    with Largest() as memory:  # type: ignore[no-untyped-call]
+    with LargestTensor() as memory:
         by_row_tiles(lambda x: (x @ keys.mT).logsumexp(1), rows, width=num, tile=num).sum().backward()
     assert memory.numbers == num * num
 

@@ -9,31 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives.logsumexp import small_tiles
 from nearfar.objectives.sepclr import SepCLR, sepclr_loss
-
-
-class Largest(TorchDispatchMode):
-    """Numbers of the largest storage made inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return result
-
-
-def draws(num: int = 6, dim: int = 4, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    rng = torch.Generator().manual_seed(num)
-    first = torch.randn(num, dim, generator=rng, dtype=torch.float64)
-    second = first + torch.randn(num, dim, generator=rng, dtype=torch.float64)
-    return first.to(dtype).requires_grad_(), second.to(dtype).requires_grad_()
-
+from nearfar.testing import LargestTensor, two_views
 
 LABELS = torch.tensor([0, 2, 1, 0, -1, 1])
 NONE: dict[str, Any] = {"weight_salient": 0.0, "weight_info": 0.0, "weight_joint": 0.0}
@@ -81,7 +60,7 @@ def slow(
     "labels", [LABELS, torch.zeros(6, dtype=torch.int64), torch.ones(6, dtype=torch.int64)]
 )
 def test_equals_the_definition(labels: Tensor, options: tuple[float, ...], edge: int | None) -> None:
-    first, second = draws()
+    first, second = two_views()
     target = [label > 0 for label in labels.tolist()]
     expected = slow(first, second, target, options[0], options[1:])  # type: ignore[arg-type]
     loss = SepCLR(0, *options)
@@ -92,7 +71,7 @@ def test_equals_the_definition(labels: Tensor, options: tuple[float, ...], edge:
 
 
 def test_which_rows_are_targets() -> None:
-    first, second = draws()
+    first, second = two_views()
     # Background 2: then 0 and 1 are targets; a negative label never is.
     target = torch.tensor([True, False, True, True, False, True])
     expected = sepclr_loss(first, second, target)
@@ -100,7 +79,7 @@ def test_which_rows_are_targets() -> None:
 
 
 def test_limits() -> None:
-    first, second = draws()
+    first, second = two_views()
     background, salient = torch.zeros(6, dtype=torch.int64), torch.ones(6, dtype=torch.int64)
     # Background only: the joint term is the uniformity of the common half, self pairs included.
     joint = SepCLR(**NONE | {"weight_joint": 1.0})(first, second, background) - SepCLR(**NONE)(
@@ -122,7 +101,7 @@ def test_limits() -> None:
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_batches_of_one_kind_have_finite_gradients(label: int) -> None:
-    first, second = draws()
+    first, second = two_views()
     SepCLR()(first, second, torch.full((6,), label)).backward()
     assert first.grad is not None
     assert first.grad.isfinite().all()
@@ -133,18 +112,18 @@ def test_batches_of_one_kind_have_finite_gradients(label: int) -> None:
 @pytest.mark.parametrize("edge", [None, 3])
 def test_derivatives(edge: int | None) -> None:
     with small_tiles(edge):
-        assert torch.autograd.gradcheck(lambda a, b: SepCLR(weight_joint=2.0)(a, b, LABELS), draws())
+        assert torch.autograd.gradcheck(lambda a, b: SepCLR(weight_joint=2.0)(a, b, LABELS), two_views())
 
 
 def test_no_table_of_all_pairs() -> None:
-    first, second = draws(4096, 4, torch.float32)
-    with small_tiles(256), Largest() as memory:  # type: ignore[no-untyped-call]
+    first, second = two_views(4096, 4, torch.float32)
+    with small_tiles(256), LargestTensor() as memory:
         SepCLR()(first, second, torch.arange(4096) % 3).backward()
     assert memory.numbers < 4096**2 / 8
 
 
 def test_half_precision_is_computed_in_single() -> None:
-    first, second = draws(dtype=torch.bfloat16)
+    first, second = two_views(dtype=torch.bfloat16)
     found = SepCLR()(first, second, LABELS)
     torch.testing.assert_close(found, SepCLR()(first.float(), second.float(), LABELS), rtol=0, atol=0)
 
@@ -163,7 +142,7 @@ def test_bad_arguments_are_named(message: str, options: dict[str, Any]) -> None:
 
 
 def test_bad_tensors_are_named() -> None:
-    first, second = draws()
+    first, second = two_views()
     with pytest.raises(ValueError, match="first: an even number"):
         SepCLR()(first[:, :3], second[:, :3], LABELS)
     with pytest.raises(ValueError, match="second: shape"):

@@ -111,7 +111,7 @@ def test_second_derivatives() -> None:
         first.sum().backward()
 
 
-class Largest(TorchDispatchMode):
+class Alive(TorchDispatchMode):
     """Counts the elements of all storages alive at once, those made inside."""
 
     def __init__(self) -> None:
@@ -143,7 +143,7 @@ class Largest(TorchDispatchMode):
 def test_memory_is_that_of_tiles(backend: Any) -> None:
     num_rows, num_features, tile = 1024, 8, 64
     q, k = (x.requires_grad_() for x in draws(num_rows, num_features, torch.float32))
-    with Largest() as memory:
+    with Alive() as memory:
         siglip_loss(q, k, backend=backend, tile=tile).backward()
     assert memory.peak > tile**2  # it does count
     assert memory.peak < 20 * num_rows * num_features + 8 * tile**2 < num_rows**2 / 4

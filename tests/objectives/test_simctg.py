@@ -9,30 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import row_tiles
 from nearfar.objectives.simctg import SimCTG, simctg_loss
-
-
-class Largest(TorchDispatchMode):
-    """Numbers of the largest storage made inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return result
-
-
-def draws(num: int = 6, dim: int = 4, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    rng = torch.Generator().manual_seed(num)
-    first = torch.randn(num, dim, generator=rng, dtype=torch.float64)
-    second = first + torch.randn(num, dim, generator=rng, dtype=torch.float64)
-    return first.to(dtype).requires_grad_(), second.to(dtype).requires_grad_()
+from nearfar.testing import LargestTensor, two_views
 
 
 def slow(first: Tensor, second: Tensor, margin: float) -> float:
@@ -49,7 +29,7 @@ def slow(first: Tensor, second: Tensor, margin: float) -> float:
 @pytest.mark.parametrize("margin", [0.0, 0.5, 2.0])
 def test_equals_the_definition(margin: float, numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_tiles, "NUMBERS", numbers)
-    first, second = draws()
+    first, second = two_views()
     expected = slow(first, second, margin)
     assert expected > 0
     assert SimCTG(margin)(first, second).item() == pytest.approx(expected, rel=1e-11)
@@ -65,7 +45,7 @@ def test_known_answers() -> None:
     # The wrong key is right: one cosine of the four others is 1, the own one 0.
     assert simctg_loss(eye, eye.roll(1, 0)).item() == pytest.approx(0.5 + 1 / 4)
     # The paper's: rows with themselves, so s_ii = 1.
-    first, _ = draws()
+    first, _ = two_views()
     cosine = F.normalize(first) @ F.normalize(first).mT
     excess = (0.5 - 1 + cosine).relu().fill_diagonal_(0).sum() / 30
     torch.testing.assert_close(simctg_loss(first, first), excess)
@@ -74,19 +54,19 @@ def test_known_answers() -> None:
 def test_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
     for numbers in (1, 2**22):
         monkeypatch.setattr(row_tiles, "NUMBERS", numbers)
-        assert torch.autograd.gradcheck(simctg_loss, draws())
+        assert torch.autograd.gradcheck(simctg_loss, two_views())
 
 
 def test_no_table_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_tiles, "NUMBERS", 2**20)
-    first, second = draws(4096, 4, torch.float32)
-    with Largest() as memory:  # type: ignore[no-untyped-call]
+    first, second = two_views(4096, 4, torch.float32)
+    with LargestTensor() as memory:
         simctg_loss(first, second).backward()
     assert memory.numbers < 4096**2 / 8
 
 
 def test_half_precision_is_computed_in_single() -> None:
-    first, second = draws(dtype=torch.bfloat16)
+    first, second = two_views(dtype=torch.bfloat16)
     torch.testing.assert_close(
         simctg_loss(first, second), simctg_loss(first.float(), second.float()), rtol=0, atol=0
     )
@@ -98,7 +78,7 @@ def test_bad_arguments_are_named() -> None:
         with pytest.raises(ValueError, match="margin: "):
             SimCTG(bad)
         with pytest.raises(ValueError, match="margin: "):
-            simctg_loss(*draws(), margin=bad)
+            simctg_loss(*two_views(), margin=bad)
     with pytest.raises(ValueError, match="first: .* N at least 2"):
         simctg_loss(torch.ones(1, 2), torch.ones(1, 2))
     with pytest.raises(ValueError, match="second: shape"):

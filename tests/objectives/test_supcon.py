@@ -9,14 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import SupCon
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
+from nearfar.testing import LargestTensor, draw
 
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0, -1, 3])
 ANCHORS = torch.tensor([True, True, False, True, False, False, True, False])
@@ -68,23 +63,10 @@ def test_base_temperature_goes_with_anchors() -> None:
     )
 
 
-class Largest(TorchDispatchMode):
-    """Numbers of the largest storage made inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return result
-
-
 def test_no_table_of_all_pairs() -> None:
     z = draw(4096, 8).float().requires_grad_()
     labels = torch.arange(4096) % 10
-    with Largest() as largest:  # type: ignore[no-untyped-call]
+    with LargestTensor() as largest:
         SupCon()(z, labels, anchors=labels < 3).backward()
     assert 4096 * 8 <= largest.numbers < 4096**2 / 8
 

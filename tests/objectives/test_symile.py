@@ -10,24 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import InfoNCE, LearnableTemperature, row_tiles
 from nearfar.objectives.logsumexp import small_tiles
 from nearfar.objectives.symile import Symile, multilinear_product, symile_loss
-
-
-class Largest(TorchDispatchMode):
-    """Numbers of the largest storage made inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return result
+from nearfar.testing import LargestTensor
 
 
 def draws(modalities: int = 3, num: int = 5, dim: int = 4, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -161,7 +148,7 @@ def test_derivatives(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_n_has_no_table_of_all_pairs() -> None:
     views = draws(3, 4096, 4, torch.float32)
-    with small_tiles(256), Largest() as memory:  # type: ignore[no-untyped-call]
+    with small_tiles(256), LargestTensor() as memory:
         symile_loss(views, rng=seeded()).backward()
     assert memory.numbers < 4096**2 / 8
 
@@ -169,7 +156,7 @@ def test_n_has_no_table_of_all_pairs() -> None:
 def test_n_squared_has_no_table_of_one_anchor(monkeypatch: pytest.MonkeyPatch) -> None:
     num, dim = 64, 4
     monkeypatch.setattr(row_tiles, "NUMBERS", 1024)
-    with Largest() as memory:  # type: ignore[no-untyped-call]
+    with LargestTensor() as memory:
         symile_loss(draws(3, num, dim, torch.float32), negatives="n_squared").backward()
     # One anchor has num^2 scores and num^2 dim products, all have num^3.
     assert 900 < memory.numbers <= 1024 < num**2 / 3

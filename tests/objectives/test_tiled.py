@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import contrast, gemm, tiles
 from nearfar.objectives import denominator as rules
@@ -20,6 +19,7 @@ from nearfar.objectives.denominator import Block, Rule
 from nearfar.objectives.dense import dense_log_sum_exp
 from nearfar.objectives.tiled import tiled_log_sum_exp
 from nearfar.objectives.tiles import Order
+from nearfar.testing import LargestTensor
 
 
 def draw(*shape: int, seed: int = 0, scale: float = 1.0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -134,22 +134,11 @@ def test_positives_do_not_keep_other_blocks_alive(positives: Any, monkeypatch: p
 
 def test_class_sums_of_many_problems_stay_small() -> None:
     """Labels that differ between problems: as many class sums as there are classes, not problems times that."""
-    largest = 0
-
-    class Largest(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            nonlocal largest
-            out = func(*args, **(kwargs or {}))
-            for x in out if isinstance(out, tuple | list) else (out,):
-                if isinstance(x, Tensor):
-                    largest = max(largest, x.numel())
-            return out
-
     q = draw(64, 16, 8, dtype=torch.float32)
     labels = torch.arange(64 * 16).reshape(64, 16) // 2
-    with Largest():  # type: ignore[no-untyped-call]
+    with LargestTensor() as largest:
         contrast(q, positives=labels, backend="tiled").backward()
-    assert largest <= 64 * 16 * 16  # the logits of all problems, in one tile
+    assert largest.numbers <= 64 * 16 * 16  # the logits of all problems, in one tile
 
 
 def test_few_tiles_need_a_mask() -> None:

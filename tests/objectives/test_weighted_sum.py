@@ -6,15 +6,12 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nearfar.objectives import InfoNCE, LearnableTemperature, NTXent
 from nearfar.objectives.moco import MoCo
 from nearfar.objectives.weighted_sum import WeightedSum
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from nearfar.testing import draw
 
 
 def test_is_the_sum() -> None:

@@ -9,31 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nearfar.objectives import InfoNCE, LearnableTemperature
 from nearfar.objectives.logsumexp import small_tiles
 from nearfar.objectives.whitened import WhitenedInfoNCE
-
-
-class Largest(TorchDispatchMode):
-    """Numbers of the largest storage made inside."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, Tensor):
-                self.numbers = max(self.numbers, x.untyped_storage().nbytes() // x.element_size())
-        return result
-
-
-def draws(num: int = 9, dim: int = 6, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    rng = torch.Generator().manual_seed(num)
-    first = torch.randn(num, dim, generator=rng, dtype=torch.float64)
-    second = first + torch.randn(num, dim, generator=rng, dtype=torch.float64)
-    return first.to(dtype).requires_grad_(), second.to(dtype).requires_grad_()
+from nearfar.testing import LargestTensor, two_views
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -64,7 +44,7 @@ def slow(
     ("groups", "num_pos", "temperature"), [(2, 3, 0.05), (3, 1, 0.5), (1, 2, 0.1), (6, 2, 0.1)]
 )
 def test_equals_the_definition(groups: int, num_pos: int, temperature: float, edge: int | None) -> None:
-    first, second = draws()
+    first, second = two_views(9, 6)
     loss = WhitenedInfoNCE(6, groups, num_pos, temperature)
     expected = slow(first, second, groups, num_pos, temperature, seeded())
     with small_tiles(edge):
@@ -74,14 +54,14 @@ def test_equals_the_definition(groups: int, num_pos: int, temperature: float, ed
 
 
 def test_one_feature_a_group_is_infonce_with_standardised_keys() -> None:
-    first, second = draws()
+    first, second = two_views(9, 6)
     standard = (second - second.mean(0)) / (second.var(0, correction=0) + 1e-5).sqrt()
     expected = InfoNCE(0.05)(first, standard)
     torch.testing.assert_close(WhitenedInfoNCE(6, 6)(first, second, seeded()), expected)
 
 
 def test_positives_have_partitions_of_their_own() -> None:
-    first, second = draws()
+    first, second = two_views(9, 6)
     one, five = (WhitenedInfoNCE(6, 2, num_pos)(first, second, seeded()).item() for num_pos in (1, 5))
     assert one != pytest.approx(five, rel=1e-3)
     # The first of five is the only one; equal partitions would have made the mean of five that one.
@@ -89,7 +69,7 @@ def test_positives_have_partitions_of_their_own() -> None:
 
 
 def test_derivatives() -> None:
-    first, second = draws(5, 4)
+    first, second = two_views(5, 4)
     loss = WhitenedInfoNCE(4, 2, 2, 0.5)
     assert torch.autograd.gradcheck(lambda a, b: loss(a, b, seeded()), (first, second))
     with small_tiles(3):
@@ -107,14 +87,14 @@ def test_derivatives() -> None:
 
 
 def test_no_table_of_all_pairs() -> None:
-    first, second = draws(4096, 4, torch.float32)
-    with small_tiles(256), Largest() as memory:  # type: ignore[no-untyped-call]
+    first, second = two_views(4096, 4, torch.float32)
+    with small_tiles(256), LargestTensor() as memory:
         WhitenedInfoNCE(4, 2, 2)(first, second, seeded()).backward()
     assert memory.numbers < 4096**2 / 8
 
 
 def test_half_precision_is_computed_in_single() -> None:
-    first, second = draws(dtype=torch.bfloat16)
+    first, second = two_views(9, 6, dtype=torch.bfloat16)
     loss = WhitenedInfoNCE(6, 2)
     expected = loss(first.float(), second.float(), seeded())
     torch.testing.assert_close(loss(first, second, seeded()), expected, rtol=0, atol=0)

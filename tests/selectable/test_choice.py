@@ -111,6 +111,12 @@ def test_bad_input(words: tuple[str, ...], message: str) -> None:
             ("objective=dcl", "queue.size=8"),
             "queue.size: 0 expected with objective=dcl, got 8",
         ),
+        (
+            "graph.untrained",
+            ("objective=dcl",),
+            "graph.untrained contrasts no views, so there is nothing to choose",
+        ),
+        ("recsys.sasrec", ("objective.name=dcl",), "recsys.sasrec contrasts no views"),
         ("calibration.rcal", ("objective=counterfactual",), "it needs spoilt versions of a row"),
     ],
 )
@@ -135,8 +141,8 @@ def test_an_estimator_takes_a_word() -> None:
     from nearfar.timeseries import AutoTCLEncoder as Estimator
 
     model = Estimator(objective="dclw", objective__sigma=2.0)
-    assert model.config.objective.sigma == 2
+    assert flatten(model.config)["objective.sigma"] == 2
     model.set_params(objective="dcl")
-    assert model.config.objective.name == "dcl"
+    assert flatten(model.config)["objective.name"] == "dcl"
     with pytest.raises(ConfigError, match="sigma is no parameter of dcl"):
         model.set_params(objective__sigma=1.0)

@@ -64,9 +64,8 @@ class Run:
         self.source = task.batches(config, self.runtime)
         self.trainer = Trainer.of(task.build(config), self.source, config, self.runtime)
         self.method: Any = self.trainer.method
-        self.objective = getattr(self.method, "objective", None)
-        if method == "recsys.mclrec":
-            self.objective = self.method.chosen
+        # MCLRec calls its own two losses `objective`.
+        self.objective: Any = self.method.chosen if method == "recsys.mclrec" else self.method.objective
 
     def go(self, first: int, last: int) -> None:
         for step in range(first, last):

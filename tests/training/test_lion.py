@@ -8,15 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nearfar.config import OptimConfig
+from nearfar.testing import draw
 from nearfar.training.lion import Lion
 from nearfar.training.optim import set_learning_rates
-
-
-def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def weights(dtype: torch.dtype = torch.float64) -> list[nn.Parameter]:

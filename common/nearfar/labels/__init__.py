@@ -10,6 +10,7 @@ from nearfar.labels.accuracy import (
     recall_by_class,
 )
 from nearfar.labels.agreement import default_neighbors, keep_most, label_agreement
+from nearfar.labels.by_frequency import by_frequency
 from nearfar.labels.codes import class_codes, class_counts
 from nearfar.labels.encoded import encode_labels
 from nearfar.labels.head import head_classes
@@ -27,6 +28,7 @@ __all__ = [
     "accuracy_by_frequency",
     "balanced_accuracy",
     "balanced_softmax",
+    "by_frequency",
     "class_codes",
     "class_counts",
     "classification_scores",

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nearfar.checks import check_choice
 from nearfar.errors import ConfigError, DataError
 from nearfar.neighbors.rows import feature_rows
-from nearfar.checks import check_choice
 
 Metric: TypeAlias = Literal["euclidean", "cosine"]
 

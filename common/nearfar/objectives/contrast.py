@@ -115,8 +115,8 @@ def contrast(
             probability (sampled softmax). Receives its gradient.
         row_weight: Weight of each row in the mean, shape ``(N,)`` or ``(..., N)``, not negative.
         symmetric: Average the loss of rows over keys and of keys over rows, from the same pass; needs ``k``.
-        on_empty: What to do if no row has both a positive and a key in its denominator: ``"raise"``, or return
-            ``"zero"`` (with gradient zero).
+        on_empty: What to do if no row has both a positive and a key in its denominator: ``"raise"`` (on a GPU, which
+            would have to be waited for, the loss is NaN instead), or return ``"zero"`` (with gradient zero).
         reduction: ``"mean"`` over the rows that have both, all problems together; ``"sum"``; or ``"none"`` for
             one value a row, shape ``(..., N)``, 0 for rows that lack one.
         group: Process group whose batches are one batch. Every process returns the loss of the whole;
@@ -177,6 +177,9 @@ def contrast(
             for direction in directions:
                 direction.check_not_empty(problem.ranks)
         loss = reduce(directions, reduction, problem.ranks)
+        if on_empty == "raise":
+            for direction in directions:
+                loss = direction.marked(loss, problem.ranks)
         if reduction == "none":
             loss = loss.reshape(q.shape[:-1])
         return (loss, problem.stats(directions[0], q.shape[:-1])) if return_stats else loss

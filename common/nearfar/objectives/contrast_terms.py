@@ -130,6 +130,11 @@ def contrast_terms(
             for direction in directions:
                 direction.check_not_empty(problem.ranks)
         losses = [reduce([direction], reduction, problem.ranks) for direction in directions]
+        if on_empty == "raise":
+            losses = [
+                direction.marked(loss, problem.ranks)
+                for direction, loss in zip(directions, losses, strict=True)
+            ]
         return [loss.reshape(q.shape[:-1]) for loss in losses] if reduction == "none" else losses
 
 

@@ -40,7 +40,7 @@ class Direction:
         return losses if self.certain else torch.where(self.counts, losses, 0)
 
     def check_not_empty(self, ranks: Ranks) -> None:
-        """Raise ValueError if no row counts.
+        """Raise ValueError if no row counts; on a GPU, which would have to be waited for, :meth:`marked` says so.
 
         Args:
             ranks: Whose rows are one batch.
@@ -48,7 +48,8 @@ class Direction:
         Raises:
             ValueError: If no row counts.
         """
-        if (self.certain and self.row_weight is None) or bool(ranks.total(self.counts.sum())):
+        known = self.certain and self.row_weight is None
+        if known or self.lse.is_cuda or bool(ranks.total(self.counts.sum())):
             return
         if not bool(ranks.total((self.weight > 0).sum())):
             raise ValueError(
@@ -60,6 +61,18 @@ class Direction:
             "denominator: at least one row with a positive and a key in its denominator expected, got none; "
             "on_empty='zero' allows it"
         )
+
+
+    def marked(self, loss: Tensor, ranks: Ranks) -> Tensor:
+        """The loss as it is; on a GPU, NaN if no row counts.
+
+        Args:
+            loss: Of any shape.
+            ranks: Whose rows are one batch.
+        """
+        if not self.lse.is_cuda or (self.certain and self.row_weight is None):
+            return loss
+        return torch.where(ranks.total(self.counts.sum()) > 0, loss, torch.nan)
 
 
 def reduce(directions: list[Direction], reduction: str, ranks: Ranks) -> Tensor:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from nearfar.recsys.export import export_graphs
     from nearfar.recsys.interactions import Interactions
     from nearfar.recsys.mclrec import MCLRec, MCLRecConfig
+    from nearfar.recsys.mmr import mmr_rerank
     from nearfar.recsys.popularity import Popularity, PopularityConfig
     from nearfar.recsys.ranking import rank_of_target, ranking_metrics
     from nearfar.recsys.recbole import register_recbole
@@ -35,6 +36,7 @@ _HOME = {
     "export_graphs": "export",
     "leave_one_out": "split",
     "load_dataset": "datasets",
+    "mmr_rerank": "mmr",
     "paired_bootstrap": "bootstrap",
     "rank_of_target": "ranking",
     "ranking_metrics": "ranking",
@@ -56,6 +58,7 @@ __all__ = [
     "export_graphs",
     "leave_one_out",
     "load_dataset",
+    "mmr_rerank",
     "paired_bootstrap",
     "rank_of_target",
     "ranking_metrics",

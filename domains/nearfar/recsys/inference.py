@@ -16,6 +16,7 @@ from torch import Tensor
 from nearfar.errors import DataError
 from nearfar.messages import warn
 from nearfar.optional import require
+from nearfar.recsys.diversity import check_diversity, default_pool, diversify
 from nearfar.recsys.interactions import PADDING, Interactions
 from nearfar.recsys.neighbors import Neighbors, approximate_rank
 from nearfar.recsys.recommendations import Recommendations
@@ -75,6 +76,8 @@ class Inference(ABC):
         exclude_seen: bool = True,
         allowed_items: Iterable[RawId] | None = None,
         blocked_items: Iterable[RawId] | None = None,
+        diversity: float = 0.0,
+        pool: int | None = None,
         allow_short: bool = False,
         as_frame: bool = True,
     ) -> Any:
@@ -86,6 +89,11 @@ class Inference(ABC):
             exclude_seen: Leave out what the user already has.
             allowed_items: Recommend nothing else; ids that the model does not know are left out with a warning.
             blocked_items: Never recommend these; ids that the model does not know have no effect.
+            diversity: Weight in [0, 1] of being unlike the items before, by cosine of item vectors, against the scores
+                (see :mod:`nearfar.recsys.diversity`); 0.3 is a little, 0.5 much, the first item always the best.
+                Items come in the order of choice, not of scores.
+            pool: How many of the best the items are chosen from where ``diversity`` is not 0; ``None`` is ten times
+                ``k``, 100 at least. Where fewer are left, those.
             allow_short: Give those that are left where there are fewer than ``k``, rather than an error.
             as_frame: Give a pandas DataFrame rather than :class:`Recommendations`.
 
@@ -93,7 +101,8 @@ class Inference(ABC):
             ``user, item, score, rank`` in input order, ``rank`` from 1.
 
         Raises:
-            DataError: If a user is unknown, or fewer than ``k`` items are left for one.
+            DataError: If a user is unknown, fewer than ``k`` items are left for one, ``diversity`` or ``pool`` is out
+                of range, or items should differ and the model has no vectors.
         """
         wanted = listed(users, "users")
         places = [self.trained.users.find(user) for user in wanted]
@@ -105,7 +114,8 @@ class Inference(ABC):
             )
         known = np.array(places, dtype=np.int64)
         histories = [self.data.sequence(int(place)) for place in known]
-        ask = _Request(k, exclude_seen, self.trained.candidates(allowed_items, blocked_items), allow_short)
+        chosen = self.trained.candidates(allowed_items, blocked_items)
+        ask = _Request(k, exclude_seen, chosen, allow_short, diversity, pool)
         ranked = self._rank(histories, ask)
         return self._answer(self.trained.users.column(known), ranked, ask, as_frame)
 
@@ -119,6 +129,8 @@ class Inference(ABC):
         blocked_items: Iterable[RawId] | None = None,
         unknown: Unknown = "error",
         on_empty: OnEmpty = "popularity",
+        diversity: float = 0.0,
+        pool: int | None = None,
         allow_short: bool = False,
         as_frame: bool = True,
     ) -> Any:
@@ -134,6 +146,11 @@ class Inference(ABC):
                 (``"skip"``), or keep their places empty (``"pad"``), so that the others are as old as they were.
             on_empty: What is recommended after a history without any known item: the items with the most events
                 (their numbers are the scores then), an error, or nothing.
+            diversity: Weight in [0, 1] of being unlike the items before, by cosine of item vectors, against the scores
+                (see :mod:`nearfar.recsys.diversity`); 0.3 is a little, 0.5 much, the first item always the best.
+                Items come in the order of choice, not of scores.
+            pool: How many of the best the items are chosen from where ``diversity`` is not 0; ``None`` is ten times
+                ``k``, 100 at least. Where fewer are left, those.
             allow_short: Give those that are left where there are fewer than ``k``, rather than an error.
             as_frame: Give a pandas DataFrame rather than :class:`Recommendations`.
 
@@ -142,8 +159,9 @@ class Inference(ABC):
             or its name there.
 
         Raises:
-            DataError: If a history is no sequence or holds unknown ids, if it is empty and that is an error, or
-                fewer than ``k`` items are left for one.
+            DataError: If a history is no sequence or holds unknown ids, if it is empty and that is an error, if fewer
+                than ``k`` items are left for one, ``diversity`` or ``pool`` is out of range, or items should differ
+                and the model has no vectors.
         """
         if isinstance(histories, Mapping):
             names = Vocabulary(tuple(histories)).column(np.arange(len(histories)))
@@ -158,7 +176,8 @@ class Inference(ABC):
                 f"history {empty[0]} has no known item ({len(empty)} such histories); at least one is needed, or "
                 "on_empty='popularity' or 'empty'"
             )
-        ask = _Request(k, exclude_seen, self.trained.candidates(allowed_items, blocked_items), allow_short)
+        chosen = self.trained.candidates(allowed_items, blocked_items)
+        ask = _Request(k, exclude_seen, chosen, allow_short, diversity, pool)
         ranked = self._rank_some(indexed, empty, ask, on_empty)
         if empty and on_empty == "popularity":
             warn(
@@ -260,7 +279,8 @@ class Inference(ABC):
     def use_neighbors(self, neighbors: Neighbors | None) -> None:
         """Recommend from an approximate index over ``item_vectors`` from here on; ``None`` is exact again.
 
-        With ``allowed_items`` or ``blocked_items`` recommendations stay exact.
+        With ``allowed_items`` or ``blocked_items`` recommendations stay exact. With ``diversity`` the index is asked
+        for the whole pool.
 
         Args:
             neighbors: See :func:`nearfar.recsys.neighbors.build_neighbors`, which measures what it misses.
@@ -277,19 +297,36 @@ class Inference(ABC):
     def _rank(self, histories: list[NDArray[np.int64]], ask: _Request, scorer: Any = None) -> Ranked:
         number = self.data.num_items if ask.candidates is None else len(ask.candidates)
         k = _count(ask.k, number, "the catalogue", short=ask.allow_short)
+        wanted, vectors = self._pool(ask, k, number)
         seen = [history[history != PADDING] for history in histories] if ask.exclude_seen else None
         if scorer is None and self._neighbors is not None and ask.candidates is None:
-            return approximate_rank(
-                self._neighbors, self.scorer, histories, k, seen=seen, num_items=self.data.num_items
+            ranked = approximate_rank(
+                self._neighbors, self.scorer, histories, wanted, seen=seen, num_items=self.data.num_items
             )
-        return rank_items(
-            self.scorer if scorer is None else scorer,
-            histories,
-            k,
-            seen=seen,
-            candidates=ask.candidates,
-            num_items=self.data.num_items,
-        )
+        else:
+            ranked = rank_items(
+                self.scorer if scorer is None else scorer,
+                histories,
+                wanted,
+                seen=seen,
+                candidates=ask.candidates,
+                num_items=self.data.num_items,
+            )
+        return ranked if vectors is None else diversify(ranked, vectors, k, ask.diversity)
+
+    def _pool(self, ask: _Request, k: int, number: int) -> tuple[int, Tensor | None]:
+        """How many of the best to rank first, and what they are told apart by; ``k`` and nothing without diversity."""
+        check_diversity(ask.diversity)
+        pool = default_pool(k) if ask.pool is None else ask.pool
+        pool = _count(pool, number, "the catalogue", name="pool", least=k, short=True)
+        if ask.diversity == 0:
+            return k, None
+        vectors = item_vectors(self.scorer)
+        if vectors is None:
+            raise DataError(
+                f"diversity: {type(self.scorer).__name__} has no item vectors to tell items apart by; pass diversity=0"
+            )
+        return pool, vectors
 
     def _rank_some(
         self, histories: list[NDArray[np.int64]], empty: list[int], ask: _Request, on_empty: OnEmpty
@@ -349,14 +386,16 @@ class _Request:
     exclude_seen: bool
     candidates: NDArray[np.int64] | None
     allow_short: bool
+    diversity: float
+    pool: int | None
 
 
-def _count(k: Any, most: int, what: str, *, short: bool = False) -> int:
-    """``k`` as a number of items there can be."""
+def _count(value: Any, most: int, what: str, *, name: str = "k", least: int = 1, short: bool = False) -> int:
+    """A number of items there can be; ``short`` takes what there is where it is more."""
     try:
-        number = operator.index(k)
+        number = operator.index(value)
     except TypeError:
         number = 0
-    if isinstance(k, bool) or number < 1 or (number > most and not short):
-        raise DataError(f"k: 1 to {most} ({what}) expected, got {k!r}")
+    if isinstance(value, bool) or number < least or (number > most and not short):
+        raise DataError(f"{name}: {least} to {most} ({what}) expected, got {value!r}")
     return min(number, most)

@@ -11,7 +11,7 @@ from nearfar.optional import require
 
 
 class Recommendations(NamedTuple):
-    """Recommendations as arrays, one row for each of what was asked, best first.
+    """Recommendations as arrays, one row for each of what was asked, best first; with diversity in order of choice.
 
     Attributes:
         users: Who or which history, shape ``(N,)``.

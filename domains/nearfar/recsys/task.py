@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nearfar.config import RunConfig
+from nearfar.recsys.by_popularity import metrics_by_popularity
 from nearfar.recsys.config import RecsysConfig
 from nearfar.recsys.datasets import load_dataset
 from nearfar.recsys.export import export_graphs
-from nearfar.recsys.ranking import FILTERED, METRICS, evaluate, protocol_metrics, target_ranks
+from nearfar.recsys.ranking import FILTERED, METRICS, protocol_metrics, target_ranks
 from nearfar.recsys.ranks import FILE, TestRanks
 from nearfar.recsys.recommender import Recommender
 from nearfar.recsys.serving import pyfunc_arguments
@@ -43,6 +44,7 @@ class RecsysTask(Task):
         "candidates": "all items",
         "ties": "against the target",
         "exclude_seen": f"both: false is <metric>, true is <metric>{FILTERED}",
+        "popularity": "head, tail: items with the first, last fifth of the training events; exclude_seen false",
     }
     cases_file: ClassVar[str | None] = FILE
 
@@ -82,9 +84,10 @@ class RecsysTask(Task):
 
     @torch.no_grad()
     def evaluate(self, method: Any, split: Literal["val", "test"]) -> dict[str, float]:
-        """HR, NDCG and MRR under both protocols."""
+        """HR, NDCG and MRR under both protocols; on test HR and NDCG at 10 also by popularity of the target."""
         method.eval()
-        return evaluate(method.scorer.score, self.split, split)
+        ranks = target_ranks(method.scorer.score, self.split, split)
+        return protocol_metrics(ranks) if split == "val" else self._tested(ranks)
 
     @torch.no_grad()
     def test(self, method: Any, folder: Path) -> dict[str, float]:
@@ -92,7 +95,10 @@ class RecsysTask(Task):
         method.eval()
         ranks = target_ranks(method.scorer.score, self.split, "test")
         TestRanks.of(self.split, ranks).write(folder / FILE)
-        return protocol_metrics(ranks)
+        return self._tested(ranks)
+
+    def _tested(self, ranks: Mapping[str, NDArray[np.int64]]) -> dict[str, float]:
+        return protocol_metrics(ranks) | metrics_by_popularity(ranks[""], self.split)
 
     @classmethod
     def read_cases(cls, path: Path, metrics: Sequence[str]) -> Cases:

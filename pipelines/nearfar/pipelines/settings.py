@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nearfar.config import Layer, RunConfig, environment_layer, file_layer, merge, override_layer, resolve
+from nearfar.errors import ConfigError
 from nearfar.pipelines.recipes import recipe_layer
 from nearfar.registry import MethodEntry
 
@@ -37,6 +38,11 @@ def resolve_settings(
     given: dict[str, Any] = {"data": config_class.model_fields["data"].default}
     for layer in layers:
         given = merge(given, layer.values)
+    if "objective" in given and entry.offers is None:
+        raise ConfigError(
+            f"objective: {entry.name} contrasts no views, so there is nothing to choose; nearfar objectives lists the "
+            "methods that do"
+        )
     below = [recipe_layer(entry.name, str(given["data"]))]
     if entry.published is not None:
         below.insert(0, Layer("published settings", entry.load("published")(given)))

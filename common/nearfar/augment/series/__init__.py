@@ -25,6 +25,7 @@ from nearfar.augment.series.mixing import Mixup
 from nearfar.augment.series.mixture import MixtureAugment
 from nearfar.augment.series.noise import Flip, Identity, Jitter, MagnitudeWarp, Scaling
 from nearfar.augment.series.operation import SeriesOp
+from nearfar.augment.series.time_order import reversed_series, swapped_segments
 from nearfar.augment.series.view import ViewParams
 from nearfar.augment.series.warping import (
     Permutation,
@@ -68,4 +69,6 @@ __all__ = [
     "ViewParams",
     "WindowSlice",
     "WindowWarp",
+    "reversed_series",
+    "swapped_segments",
 ]

@@ -26,7 +26,6 @@ from nearfar.calibration.rcal.pretraining import Pretraining
 from nearfar.classification.chosen import chosen_loss
 from nearfar.classification.row_batches import RowBatch, epoch_steps
 from nearfar.config import OptimConfig
-from nearfar.encoders.shares import shares_of
 from nearfar.errors import ConfigError
 from nearfar.objectives.ranks import Ranks
 from nearfar.objectives.views import at_least_float32
@@ -34,6 +33,7 @@ from nearfar.runtime import Runtime, initial_weights, stream_seed, to_device
 from nearfar.selectable.objective import SelectedObjective
 from nearfar.training import Method, StepContext, StepOutput, Update
 from nearfar.training.optim import PEAK_LR, build_optimizer, lr_factor
+from nearfar.training.shares import shares_of
 
 COSINE = OptimConfig(schedule="cosine")
 

@@ -25,7 +25,6 @@ from nearfar.classification.chosen import chosen_loss
 from nearfar.classification.row_batches import RowBatch, RowBatches, epoch_steps
 from nearfar.config import OptimConfig
 from nearfar.encoders import MLP
-from nearfar.encoders.shares import shares_of
 from nearfar.labels import keep_most, label_agreement
 from nearfar.longtail.sbcl.config import SBCLConfig
 from nearfar.longtail.sbcl.loss import SBCLKeys, sbcl_loss
@@ -38,6 +37,7 @@ from nearfar.runtime import Runtime, initial_weights, stream_seed, to_device
 from nearfar.selectable.objective import SelectedObjective
 from nearfar.training import EMA, Method, StepContext, StepOutput
 from nearfar.training.optim import build_optimizer
+from nearfar.training.shares import shares_of
 
 # What is known of the last clustering, logged at every step.
 DIAGNOSTICS = (

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from nearfar.adapters import Inputs, in_precision_of, width_of
 from nearfar.classification.row_batches import RowBatch, RowBatches
-from nearfar.encoders.shares import shares_of
 from nearfar.labels import balanced_softmax
 from nearfar.longtail.supervised.config import SupervisedConfig
 from nearfar.objectives.views import at_least_float32
 from nearfar.runtime import Runtime, initial_weights, stream_seed
 from nearfar.training import Method, StepContext, StepOutput
+from nearfar.training.shares import shares_of
 
 
 class Supervised(Method):

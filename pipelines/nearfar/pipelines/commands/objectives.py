@@ -11,7 +11,7 @@ from nearfar.pipelines.commands.options import Debug, Json
 
 def objectives(json_line: Json = False, debug: Debug = False) -> None:
     """List the objectives that a config can name, and the domains that can have them."""
-    from nearfar.pipelines.objectives.catalogue import catalogue
+    from nearfar.pipelines.objectives.catalogue import catalogue, offers
 
     known = catalogue()
     if json_line:
@@ -27,3 +27,5 @@ def objectives(json_line: Json = False, debug: Debug = False) -> None:
         parameters = ", ".join(f"{p.name}={p.default}" for p in one.parameters)
         table.add_row(one.name, one.summary, one.source, parameters, f"O({one.cost})", ", ".join(one.domains))
     Console().print(table)
+    able = ", ".join(offers())
+    typer.echo(f"objective=<name> objective.<parameter>=<value> in the settings of {able}")
