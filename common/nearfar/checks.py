@@ -122,10 +122,10 @@ def check_ids(
         return
     smallest, largest = int(ids.min()), int(ids.max())
     if (lowest is not None and smallest < lowest) or (below is not None and largest >= below):
-        wanted = f"below {below}" if lowest is None else f"of at least {lowest}"
+        wanted = f"integers below {below}" if lowest is None else f"integers of at least {lowest}"
         if lowest is not None and below is not None:
-            wanted = f"from {lowest} to {below - 1}"
-        raise ValueError(f"{name}: integers {wanted} expected, got {smallest} to {largest}")
+            wanted = f"{lowest} to {below - 1}"
+        raise ValueError(f"{name}: {wanted} expected, got {smallest} to {largest}")
 
 
 def check_temperature(temperature: object, rows: torch.Size | None = None) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nearfar.checks import check_features, check_positive, check_vector
+from nearfar.checks import check_counts, check_matrix, check_positive, check_vector
 
 
 def sinkhorn(
@@ -49,12 +49,9 @@ def sinkhorn(
         >>> [round(x, 3) for x in plan.flatten().tolist()]
         [0.5, 0.0, 0.0, 0.5]
     """
-    check_features("cost", cost, shape="(n, m)")
-    if cost.dim() != 2 or cost.numel() == 0:
-        raise ValueError(f"cost: (n, m) with n at least 1 expected, got shape {tuple(cost.shape)}")
+    check_matrix("cost", cost, shape="(n, m)")
     check_positive(eps=eps)
-    if iterations < 1:
-        raise ValueError(f"iterations: at least 1 expected, got {iterations}")
+    check_counts(iterations=iterations)
     if tolerance is not None:
         check_positive(tolerance=tolerance)
     with torch.autocast(cost.device.type, enabled=False):

@@ -103,7 +103,7 @@ def test_no_table_of_all_pairs() -> None:
 
 def test_bad_input() -> None:
     x = draw(4, 3)
-    with pytest.raises(ValueError, match=r"labels: shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"labels: int64 of shape \(4,\)"):
         CoACT()(x, x, x, LABELS.repeat(3))
     with pytest.raises(ValueError, match="target_second: shape"):
         CoACT()(x, x, x[:2], LABELS)

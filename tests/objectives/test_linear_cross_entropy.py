@@ -123,11 +123,11 @@ def test_no_rows() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"targets": torch.full((ROWS,), CLASSES)}, "targets: classes 0 to 36 expected, got 37"),
+        ({"targets": torch.full((ROWS,), CLASSES)}, "targets: 0 to 36 expected, got 37"),
         ({"targets": torch.zeros(3, dtype=torch.int64)}, r"targets: int64 of shape \(23,\)"),
         ({"targets": torch.zeros(ROWS)}, "targets: int64"),
         ({"weight": torch.zeros(4, 3, dtype=torch.float64)}, "weight"),
-        ({"label_smoothing": 1.0}, r"label_smoothing: in \[0, 1\) expected, got 1.0"),
+        ({"label_smoothing": 1.0}, r"label_smoothing: a number in \[0, 1\) expected, got 1.0"),
         ({"reduction": "none"}, "reduction"),
         ({"logit_dtype": "bf16"}, "logit_dtype"),
         ({"chunk": 0}, "chunk: at least 1 expected, got 0"),

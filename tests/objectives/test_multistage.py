@@ -68,7 +68,7 @@ def test_codes_are_equal_where_all_clusters_are() -> None:
     [
         ("num_clusters: at least 1", (torch.zeros(2).long(), torch.zeros(2).long(), 0)),
         ("previous: int64", (torch.zeros(2), torch.zeros(2).long(), 2)),
-        ("clusters: int64 of one shape", (torch.zeros(2).long(), torch.zeros(3).long(), 2)),
+        ("clusters: int64 of shape", (torch.zeros(2).long(), torch.zeros(3).long(), 2)),
         ("clusters: 0 to 1 expected, got 0 to 2", (torch.zeros(2).long(), torch.tensor([0, 2]), 2)),
         ("previous: 0 to", (torch.tensor([0, -1]), torch.zeros(2).long(), 2)),
         ("previous: 0 to", (torch.tensor([0, 2**62]), torch.zeros(2).long(), 2)),

@@ -92,7 +92,7 @@ def test_derivative_and_precision() -> None:
     ("message", "options"),
     [
         ("prototypes: floating point", {"prototypes": torch.ones(2, 2, dtype=torch.int64)}),
-        ("prototypes: a matrix", {"prototypes": torch.ones(0, 2)}),
+        ("prototypes: .* with C at least 1", {"prototypes": torch.ones(0, 2)}),
         ("queries: .* 2 features", {"queries": torch.ones(4, 3)}),
         ("queries: finite", {"queries": torch.full((4, 2), math.nan)}),
         ("passes: 0 or more", {"passes": -1}),

@@ -79,7 +79,7 @@ def test_there_are_shipped_spaces() -> None:
         ({"optm.lr": Float(0.1, 0.2)}, "unknown setting 'optm.lr'; did you mean 'optim.lr'?"),
         ({"optim": Float(0.1, 0.2)}, "unknown setting 'optim'"),
         ({"dropout": Float(0.0, 1.0)}, "dropout=1.0 is not possible: dropout: Input should be less than 1"),
-        ({"optim.name": Choice("adam", "lion")}, "optim.name=lion is not possible"),
+        ({"optim.name": Choice("adam", "rmsprop")}, "optim.name=rmsprop is not possible"),
         ({"num_layers": Float(1.5, 2.5)}, "num_layers=1.5 is not possible"),
         ({"dim": Choice(64, 65)}, "must divide dim"),
         ({"seed": Int(0, 3)}, "'seed' cannot be searched"),

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from nearfar.checks import check_features, check_positive, check_weights
+from nearfar.checks import check_matrix, check_positive, check_weights
 from nearfar.objectives.contrast import Temperature
 from nearfar.objectives.similarity import smooth_normalize
 from nearfar.objectives.softmax import SoftmaxObjective
@@ -84,7 +84,7 @@ def _step(z: Tensor, loss_fn: Callable[[Tensor], Tensor], share: float) -> Tenso
 
 
 def _check(z: Tensor, eps: float) -> None:
-    check_features("z", z, shape="(N, d)")
+    check_matrix("z", z)
     check_positive(eps=eps)
 
 

@@ -24,7 +24,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
-from nearfar.checks import check_choice, check_weights
+from nearfar.checks import check_choice, check_counts, check_weights
 from nearfar.objectives.denominator import NotSelf
 from nearfar.objectives.direction import log_add
 from nearfar.objectives.logsumexp import log_sum_exp
@@ -126,9 +126,7 @@ class AMCL(Objective):
         form: Form = "pair",
     ) -> None:
         head_dim = dim if head_dim is None else head_dim
-        for name, size in (("dim", dim), ("heads", heads), ("head_dim", head_dim)):
-            if size < 1:
-                raise ValueError(f"{name}: at least 1 expected, got {size}")
+        check_counts(dim=dim, heads=heads, head_dim=head_dim)
         check_weights(beta=beta)
         check_choice("negatives", negatives, get_args(Negatives))
         check_choice("form", form, get_args(Form))
@@ -159,9 +157,7 @@ class AMCL(Objective):
         Raises:
             ValueError: If a shape or dtype does not fit.
         """
-        check_views(2, first=first, second=second)
-        if first.shape[1] != self.config["dim"]:
-            raise ValueError(f"first: {self.config['dim']} features expected, got shape {tuple(first.shape)}")
+        check_views(2, self.config["dim"], first=first, second=second)
         with torch.autocast(first.device.type, enabled=False):
             a, b = (self._features(x) for x in (first, second))
             return (self._direction(a, b) + self._direction(b, a)) / 2

@@ -28,10 +28,11 @@ from nearfar.objectives.dyce import DyCEMemory
 from nearfar.objectives.logsumexp import log_sum_exp
 from nearfar.objectives.objective import Objective
 from nearfar.objectives.similarity import Comparison
+from nearfar.objectives.step_count import StepCount
 from nearfar.objectives.views import at_least_float32, check_views
 
 
-class BECLR(Objective):
+class BECLR(StepCount, Objective):
     """Negative cosine to a slow teacher, over rows of the batch and of two memories.
 
     Call :meth:`after_step` after every step of the optimiser: it puts the rows of the last call into the memories.
@@ -97,7 +98,6 @@ class BECLR(Objective):
         )
         # A narrow layer of ReLUs can be dead for a row, whose prediction is then zero and has no direction.
         self.predictor = MLP(dim, (4 * dim if hidden is None else hidden, dim))
-        self.steps = 0
         self._seen: tuple[Tensor, Tensor] | None = None
 
     def forward(self, first: Tensor, second: Tensor, target_first: Tensor, target_second: Tensor) -> Tensor:
@@ -112,11 +112,15 @@ class BECLR(Objective):
         Raises:
             ValueError: If a shape or dtype does not fit.
         """
-        check_views(2, first=first, second=second, target_first=target_first, target_second=target_second)
-        if first.shape[1] != self.config["dim"]:
-            raise ValueError(f"first: {self.config['dim']} features expected, got shape {tuple(first.shape)}")
+        views = {
+            "first": first,
+            "second": second,
+            "target_first": target_first,
+            "target_second": target_second,
+        }
+        check_views(2, self.config["dim"], **views)
         with torch.autocast(first.device.type, enabled=False):
-            z1, z2, t1, t2 = map(at_least_float32, (first, second, target_first, target_second))
+            z1, z2, t1, t2 = map(at_least_float32, views.values())
             self._seen = torch.cat([z1, z2]).detach(), torch.cat([t1, t2]).detach()
             p1, p2 = (self.predictor(self._enlarged(z, self.student)) for z in (z1, z2))
             t1, t2 = (self._enlarged(t, self.teacher).to(p1.dtype) for t in (t1, t2))
@@ -139,18 +143,6 @@ class BECLR(Objective):
                 memory.enqueue(rows)
         self._seen = None
         self.steps += 1
-
-    def get_extra_state(self) -> Tensor:
-        """Number of steps, shape ``(1,)``, int64."""
-        return torch.tensor([self.steps])
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Go on from what :meth:`get_extra_state` returned.
-
-        Args:
-            state: Shape ``(1,)``.
-        """
-        (self.steps,) = state.tolist()
 
 
 def spread(z1: Tensor, z2: Tensor, *, temperature: float = 2.0) -> Tensor:

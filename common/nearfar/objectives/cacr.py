@@ -16,11 +16,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nearfar.checks import check_features, check_weights
+from nearfar.checks import check_features, check_shares, check_weights
 from nearfar.objectives.objective import Objective
 from nearfar.objectives.row_tiles import by_row_tiles
 from nearfar.objectives.similarity import smooth_normalize
-from nearfar.objectives.views import at_least_float32, check_views
+from nearfar.objectives.views import at_least_float32, stacked_views
 
 
 def cacr_loss(
@@ -95,8 +95,7 @@ def _repelling_cost(unit: Tensor, t_neg: float, *, detach: bool) -> Tensor:
 
 def _check_numbers(t_pos: float, t_neg: float, alpha: float, beta: float, tau_plus: float) -> None:
     check_weights(t_pos=t_pos, t_neg=t_neg, alpha=alpha, beta=beta)
-    if not 0 <= tau_plus < 1:
-        raise ValueError(f"tau_plus: a number of at least 0 and below 1 expected, got {tau_plus}")
+    check_shares(below_one=True, tau_plus=tau_plus)
 
 
 class CACR(Objective):
@@ -149,12 +148,4 @@ class CACR(Objective):
         Raises:
             ValueError: If a shape or dtype does not fit.
         """
-        check_views(2, first=first, second=second)
-        views = torch.stack([first, second])
-        if more is not None:
-            check_features("more", more, like=first, shape="(K, N, d)")
-            if more.dim() != 3 or more.shape[1:] != first.shape:
-                expected = f"(K, {len(first)}, {first.shape[1]})"
-                raise ValueError(f"more: shape {expected} expected, got {tuple(more.shape)}")
-            views = torch.cat([views, more])
-        return cacr_loss(views, **self.config)
+        return cacr_loss(stacked_views(first, second, more, 2), **self.config)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nearfar.checks import check_ids
 from nearfar.objectives.contrast import Temperature
 from nearfar.objectives.softmax import SoftmaxObjective
 from nearfar.objectives.views import check_views
@@ -38,12 +39,11 @@ class CoACT(SoftmaxObjective):
             first: First view, shape ``(N, d)``.
             second: Second view, same shape as ``first``.
             target_second: The second view through a slow copy, same shape as ``first``; no gradient reaches it.
-            labels: Integers, shape ``(N,)``; a negative one leaves its rows without positives, and as keys only.
+            labels: int64, shape ``(N,)``; a negative one leaves its rows without positives, and as keys only.
 
         Raises:
             ValueError: If a shape or dtype does not fit, or all labels are negative.
         """
         check_views(first=first, second=second, target_second=target_second)
-        if labels.shape != first.shape[:1]:
-            raise ValueError(f"labels: shape ({len(first)},) expected, got {tuple(labels.shape)}")
+        check_ids("labels", labels, len(first))
         return self._contrast(torch.cat([first, second, target_second.detach()]), positives=labels.repeat(3))

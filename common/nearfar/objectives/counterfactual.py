@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from nearfar.checks import check_features, check_weights
+from nearfar.checks import check_weights
 from nearfar.objectives.contrast import Temperature, contrast
 from nearfar.objectives.denominator import Nothing
 from nearfar.objectives.softmax import SoftmaxObjective
-from nearfar.objectives.views import check_views
+from nearfar.objectives.views import check_views, check_wrong
 
 
 def counterfactual_loss(
@@ -46,23 +46,6 @@ def counterfactual_loss(
     check_views(anchor=anchor, positive=positive)
     check_wrong(anchor, wrong)
     return contrast(anchor, positive, denominator=Nothing(), extra_negatives=wrong, temperature=temperature)
-
-
-def check_wrong(rows: Tensor, wrong: Tensor) -> None:
-    """Raise ValueError unless ``wrong`` holds at least one negative for every row.
-
-    Args:
-        rows: Shape ``(N, d)``, checked.
-        wrong: The argument; wanted of shape ``(N, R, d)``.
-
-    Raises:
-        ValueError: If it is anything else.
-    """
-    check_features("wrong", wrong, like=rows, shape="(N, R, d)")
-    if wrong.dim() != 3 or len(wrong) != len(rows) or wrong.shape[1] == 0:
-        raise ValueError(
-            f"wrong: ({len(rows)}, R, {rows.shape[1]}) with R > 0 expected, got shape {tuple(wrong.shape)}"
-        )
 
 
 class Counterfactual(SoftmaxObjective):

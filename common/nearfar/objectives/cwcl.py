@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from nearfar.checks import check_features
+from nearfar.checks import check_matrix
 from nearfar.objectives.contrast import Temperature
 from nearfar.objectives.logsumexp import Backend
 from nearfar.objectives.positives import Soft
@@ -63,9 +63,7 @@ class CWCL(SoftmaxObjective):
             ValueError: If a shape or dtype does not fit.
         """
         check_views(first=first, second=second)
-        check_features("side", side, shape="(N, p)")
-        if side.dim() != 2 or len(side) != len(first):
-            raise ValueError(f"side: shape ({len(first)}, p) expected, got {tuple(side.shape)}")
+        check_matrix("side", side, shape="(N, p)", num_rows=len(first))
         alike = smooth_normalize(at_least_float32(side.detach()))
         # Weights are never all zero (a row's own is 1, or 1/2 without features): nothing to raise, nothing to wait for.
         rows = self._contrast(first, second, positives=Soft(0.5, 0.5, alike, alike), on_empty="zero")

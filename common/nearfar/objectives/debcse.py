@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nearfar.checks import check_features, check_positive, check_vector
+from nearfar.checks import check_counts, check_matrix, check_positive, check_vector
 from nearfar.objectives.objective import Objective
 from nearfar.objectives.row_tiles import by_row_tiles
 from nearfar.objectives.similarity import smooth_normalize
@@ -54,9 +54,7 @@ class DebCSE(Objective):
         floor: float = 1e-3,
     ) -> None:
         check_positive(temperature=temperature)
-        for name, value in (("positives", positives), ("negatives", negatives)):
-            if value < 1:
-                raise ValueError(f"{name}: at least 1 expected, got {value}")
+        check_counts(positives=positives, negatives=negatives)
         rule = PairRule(gamma, surface_temperature, floor, positives, guard)
         super().__init__(
             temperature=temperature,
@@ -88,9 +86,7 @@ class DebCSE(Objective):
             ValueError: If a shape, dtype or number does not fit.
         """
         check_views(2, first=first, second=second)
-        check_features("side", side, shape="(N, p)")
-        if side.dim() != 2 or len(side) != len(first):
-            raise ValueError(f"side: ({len(first)}, p) expected, got shape {tuple(side.shape)}")
+        check_matrix("side", side, shape="(N, p)", num_rows=len(first))
         check_vector("surface", surface, torch.Size(), len(first), lowest=-torch.inf)
         with torch.autocast(first.device.type, enabled=False):
             count = self.config["negatives"]

@@ -17,13 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nearfar.checks import check_choice, check_temperature, check_weights
+from nearfar.checks import check_choice, check_shares, check_temperature, check_weights
 from nearfar.objectives.contrast import Temperature
 from nearfar.objectives.denominator import NotSame
 from nearfar.objectives.joint import Selection
 from nearfar.objectives.logsumexp import Backend, log_sum_exp, log_sum_exps
 from nearfar.objectives.similarity import Comparison
 from nearfar.objectives.softmax import SoftmaxObjective
+from nearfar.objectives.temperature import inverse_temperature
 from nearfar.objectives.views import at_least_float32, check_views
 
 SIMILARITIES = ("cosine", "dot")
@@ -66,7 +67,7 @@ def debiased_loss(
     _check_numbers(tau_plus, beta, similarity)
     with torch.autocast(first.device.type, enabled=False):
         x = torch.cat([at_least_float32(first), at_least_float32(second)])
-        scale = 1 / temperature if isinstance(temperature, float | int) else 1 / temperature.to(x).reshape(())
+        scale = inverse_temperature(temperature, x)
         z = Comparison("dot" if similarity == "dot" else "cosine", scale).both(x)
         assert z is not None
         positive = (z * z.roll(len(first), 0)).sum(-1)
@@ -97,8 +98,7 @@ def _without_positives(mean: Tensor, positive: Tensor, tau_plus: float, floor: T
 
 def _check_numbers(tau_plus: float, beta: float, similarity: str) -> None:
     check_weights(beta=beta)
-    if not 0 <= tau_plus < 1:
-        raise ValueError(f"tau_plus: a number of at least 0 and below 1 expected, got {tau_plus}")
+    check_shares(below_one=True, tau_plus=tau_plus)
     check_choice("similarity", similarity, SIMILARITIES)
 
 

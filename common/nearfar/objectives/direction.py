@@ -67,7 +67,7 @@ class Direction:
         """The loss as it is; on a GPU, NaN if no row counts.
 
         Args:
-            loss: Of any shape.
+            loss: Scalar, or shape ``(B, N)``.
             ranks: Whose rows are one batch.
         """
         if not self.lse.is_cuda or (self.certain and self.row_weight is None):

@@ -23,12 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nearfar.checks import check_choice, check_positive
+from nearfar.checks import check_choice, check_counts, check_positive, check_shares
 from nearfar.objectives.contrast import Temperature
 from nearfar.objectives.mined import candidate_cosines, positive_and_mined
-from nearfar.objectives.relational import check_teacher
 from nearfar.objectives.softmax import SoftmaxObjective
-from nearfar.objectives.views import check_views
+from nearfar.objectives.views import check_teacher, check_views
 
 Weighting: TypeAlias = Literal["entropy", "focal", "uniform"]
 
@@ -99,10 +98,8 @@ class DistilledInfoNCE(SoftmaxObjective):
     ) -> None:
         check_positive(teacher_temperature=teacher_temperature)
         check_choice("weighting", weighting, get_args(Weighting))
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha: a share from 0 to 1 expected, got {alpha}")
-        if count < 1:
-            raise ValueError(f"count: at least 1 expected, got {count}")
+        check_shares(alpha=alpha)
+        check_counts(count=count)
         own = {"alpha": alpha, "count": count, "weighting": weighting}
         super().__init__(temperature, "auto", None, teacher_temperature=teacher_temperature, **own)
         self.teacher_temperature, self.alpha = teacher_temperature, alpha

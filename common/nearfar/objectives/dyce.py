@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nearfar.checks import check_features, check_positive
+from nearfar.checks import check_counts, check_features, check_positive, check_shares
 from nearfar.cluster import balanced_kmeans
 from nearfar.objectives.queue import KeyQueue
 from nearfar.objectives.row_tiles import by_row_tiles
@@ -70,10 +70,8 @@ class DyCEMemory(nn.Module):
         super().__init__()
         if not 1 <= prototypes <= capacity:
             raise ValueError(f"prototypes: 1 to capacity={capacity} expected, got {prototypes}")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum: a number in [0, 1) expected, got {momentum}")
-        if iterations < 1:
-            raise ValueError(f"iterations: at least 1 expected, got {iterations}")
+        check_shares(below_one=True, momentum=momentum)
+        check_counts(iterations=iterations)
         check_positive(eps=eps)
         self.queue = KeyQueue(capacity, dim, with_ids=True)
         self.register_buffer("prototypes", torch.zeros(prototypes, dim))

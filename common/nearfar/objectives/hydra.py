@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nearfar.checks import check_temperature
+from nearfar.checks import check_counts, check_ids, check_temperature
 from nearfar.objectives.contrast import Temperature
 from nearfar.objectives.row_tiles import by_row_tiles
 from nearfar.objectives.similarity import smooth_normalize
@@ -84,9 +84,7 @@ class PairGate(nn.Module):
 
     def __init__(self, dim: int, num_classes: int, embedding: int = 64) -> None:
         super().__init__()
-        for name, size in (("dim", dim), ("num_classes", num_classes), ("embedding", embedding)):
-            if size < 1:
-                raise ValueError(f"{name}: at least 1 expected, got {size}")
+        check_counts(dim=dim, num_classes=num_classes, embedding=embedding)
         self.num_classes = num_classes
         self.embed = nn.Embedding(num_classes, embedding)
         self.mlp = nn.Sequential(nn.Linear(2 * embedding, embedding), nn.ReLU(), nn.Linear(embedding, dim))
@@ -102,29 +100,10 @@ class PairGate(nn.Module):
             ValueError: If a shape, dtype or, on the CPU, a label does not fit.
         """
         for name, labels in (("a", a), ("b", b)):
-            check_labels(name, labels, len(a), self.num_classes)
+            check_ids(name, labels, len(a), below=self.num_classes)
         x, y = (self.embed(labels.clamp(0, self.num_classes - 1)) for labels in (a, b))
         gate: Tensor = self.mlp(torch.cat([x + y, (x - y).abs()], -1)).sigmoid()
         return torch.where(((a >= 0) & (b >= 0))[:, None], gate, 1)
-
-
-def check_labels(name: str, labels: object, num_rows: int, num_classes: int) -> None:
-    """Raise ValueError unless there is a label below ``num_classes`` for every row; values are looked at on the CPU.
-
-    Args:
-        name: What to call it.
-        labels: Wanted int64 of shape ``(N,)``.
-        num_rows: N.
-        num_classes: What labels must stay below.
-
-    Raises:
-        ValueError: If there is not.
-    """
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (num_rows,):
-        got = f"{labels.dtype} of shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else repr(labels)
-        raise ValueError(f"{name}: int64 of shape ({num_rows},) expected, got {got}")
-    if labels.device.type == "cpu" and bool((labels >= num_classes).any()):
-        raise ValueError(f"{name}: labels below num_classes={num_classes} expected, got {int(labels.max())}")
 
 
 class Hydra(SoftmaxObjective):
@@ -162,10 +141,8 @@ class Hydra(SoftmaxObjective):
         Raises:
             ValueError: If a shape, dtype or, on the CPU, a label does not fit.
         """
-        check_views(first=first, second=second)
-        if first.shape[1] != self.config["dim"]:
-            raise ValueError(f"first: {self.config['dim']} features expected, got shape {tuple(first.shape)}")
-        check_labels("labels", labels, len(first), self.config["num_classes"])
+        check_views(1, self.config["dim"], first=first, second=second)
+        check_ids("labels", labels, len(first), below=self.config["num_classes"])
         with torch.autocast(first.device.type, enabled=False):
             gates = self.gate(labels, labels).to(at_least_float32(first))
             a, b = (at_least_float32(x) for x in (first, second))

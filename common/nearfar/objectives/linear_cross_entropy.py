@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nearfar.checks import check_choice, check_features
+from nearfar.checks import check_choice, check_counts, check_ids, check_matrix, check_shares
 from nearfar.objectives.gemm import fast_gemm
 from nearfar.objectives.tiled import once_differentiable
 
@@ -64,31 +64,14 @@ def linear_cross_entropy(
         >>> round(linear_cross_entropy(torch.zeros(2, 3), torch.ones(4, 3), torch.tensor([0, 3])).item(), 4)  # log 4
         1.3863
     """
-    check_features("states", states)
-    check_features("weight", weight, like=states)
+    check_matrix("states", states, min_rows=0)
+    check_matrix("weight", weight, like=states, shape="(C, d)")
     check_choice("reduction", reduction, ("mean", "sum"))
     check_choice("logit_dtype", logit_dtype, get_args(LogitDtype))
-    if states.dim() != 2 or weight.dim() != 2 or len(weight) == 0:
-        raise ValueError(
-            f"states, weight: (N, d) and (C, d) with C > 0 expected, got {tuple(states.shape)} and "
-            f"{tuple(weight.shape)}"
-        )
-    if targets.shape != states.shape[:1] or targets.dtype != torch.int64:
-        raise ValueError(
-            f"targets: int64 of shape ({len(states)},) expected, got {targets.dtype} of shape {tuple(targets.shape)}"
-        )
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing: in [0, 1) expected, got {label_smoothing}")
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk: at least 1 expected, got {chunk}")
-    if (
-        targets.device.type == "cpu"
-        and len(targets)
-        and not 0 <= int(targets.min()) <= int(targets.max()) < len(weight)
-    ):
-        raise ValueError(
-            f"targets: classes 0 to {len(weight) - 1} expected, got {int(targets.min())} to {int(targets.max())}"
-        )
+    check_ids("targets", targets, len(states), lowest=0, below=len(weight))
+    check_shares(below_one=True, label_smoothing=label_smoothing)
+    if chunk is not None:
+        check_counts(chunk=chunk)
     with torch.autocast(states.device.type, enabled=False):
         if states.dtype in (torch.float16, torch.bfloat16):
             states = states.float()

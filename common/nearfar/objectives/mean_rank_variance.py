@@ -11,11 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nearfar.checks import check_features
 from nearfar.objectives.maxima import beats
 from nearfar.objectives.row_tiles import by_row_tiles
 from nearfar.objectives.similarity import smooth_normalize
-from nearfar.objectives.views import at_least_float32, check_views
+from nearfar.objectives.views import at_least_float32, check_more, check_views
 
 
 @torch.no_grad()
@@ -40,11 +39,7 @@ def mean_rank_variance(first: Tensor, more: Tensor) -> Tensor:
         1.0
     """
     check_views(first=first)
-    check_features("more", more, like=first, shape="(K, N, d)")
-    if more.dim() != 3 or not len(more) or more.shape[1:] != first.shape:
-        raise ValueError(
-            f"more: (K, {first.shape[0]}, {first.shape[1]}) with K at least 1 expected, got {tuple(more.shape)}"
-        )
+    check_more("more", more, first, least=1)
     with torch.autocast(first.device.type, enabled=False):
         queries = smooth_normalize(at_least_float32(first))
         ranks = torch.stack([_ranks(queries, smooth_normalize(at_least_float32(keys))) for keys in more])

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nearfar.checks import check_features
+from nearfar.checks import check_counts, check_features
 from nearfar.objectives.contrast import Temperature
 from nearfar.objectives.row_tiles import by_row_tiles
 from nearfar.objectives.similarity import smooth_normalize
@@ -93,8 +93,7 @@ def _places(q: Tensor, k: Tensor, count: int, band: Band | None) -> tuple[int, i
             f"k: a key (M, d) beside the own one for every row (N, d) expected, got {tuple(k.shape)} for q "
             f"{tuple(q.shape)}"
         )
-    if count < 1:
-        raise ValueError(f"count: at least 1 expected, got {count}")
+    check_counts(count=count)
     low, high = check_band(band)
     first = math.floor(num_others * (1 - high) + 1e-9)
     end = math.ceil(num_others * (1 - low) - 1e-9)
@@ -194,8 +193,7 @@ class MinedInfoNCE(SoftmaxObjective):
     """
 
     def __init__(self, temperature: Temperature = 0.1, *, count: int = 16, band: Band | None = None) -> None:
-        if count < 1:
-            raise ValueError(f"count: at least 1 expected, got {count}")
+        check_counts(count=count)
         check_band(band)
         super().__init__(temperature, "auto", None, count=count, band=band)
         self.count, self.band = count, band

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nearfar.checks import check_counts
 from nearfar.objectives.contrast import Temperature
 from nearfar.objectives.queue import KeyQueue
 from nearfar.objectives.similarity import smooth_normalize
@@ -34,8 +35,7 @@ class QueuedObjective(SoftmaxObjective):
     """
 
     def __init__(self, dim: int, temperature: Temperature, queue: int) -> None:
-        if dim < 1 or queue < 1:
-            raise ValueError(f"{'dim' if dim < 1 else 'queue'}: at least 1 expected, got {min(dim, queue)}")
+        check_counts(dim=dim, queue=queue)
         super().__init__(temperature, "auto", None, dim=dim, queue=queue)
         self.queue = KeyQueue(queue, dim)
         self._keys: Tensor | None = None
@@ -53,10 +53,7 @@ class QueuedObjective(SoftmaxObjective):
 
     def _units(self, **views: Tensor) -> list[Tensor]:
         """Views as they are compared, those of the slow copy (``target_...``) as unit keys without gradient."""
-        check_views(1, **views)
-        width = next(iter(views.values())).shape[1]
-        if width != self.queue.dim:
-            raise ValueError(f"{next(iter(views))}: {self.queue.dim} features (dim) expected, got {width}")
+        check_views(1, self.queue.dim, **views)
         return [
             smooth_normalize(at_least_float32(x.detach()))
             if name.startswith("target")

@@ -13,11 +13,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nearfar.checks import check_features, check_weights
+from nearfar.checks import check_weights
 from nearfar.objectives.contrast import Temperature, contrast
 from nearfar.objectives.counterfactual import counterfactual_loss
 from nearfar.objectives.softmax import SoftmaxObjective
-from nearfar.objectives.views import check_views
+from nearfar.objectives.views import check_more, check_views
 
 
 def model_contrast_loss(
@@ -67,10 +67,7 @@ def aggregation_weights(local: Tensor, other: Tensor, temperature: float | Tenso
         tensor([0.5000, 0.5000])
     """
     check_views(min_rows=2, other=other)
-    check_features("local", local, like=other, shape="(C, N, d)")
-    if local.dim() != 3 or local.shape[1:] != other.shape or len(local) == 0:
-        expected = ", ".join(map(str, other.shape))
-        raise ValueError(f"local: (C, {expected}) with C > 0 expected, got shape {tuple(local.shape)}")
+    check_more("local", local, other, shape="(C, N, d)", least=1)
     losses = contrast(
         local,
         other.expand_as(local),

@@ -18,12 +18,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nearfar.checks import check_counts, check_ids
 from nearfar.cluster import balanced_kmeans
 from nearfar.objectives.contrast import Temperature
 from nearfar.objectives.denominator import OnlySame
 from nearfar.objectives.logsumexp import Backend
 from nearfar.objectives.similarity import smooth_normalize
 from nearfar.objectives.softmax import SoftmaxObjective
+from nearfar.objectives.step_count import StepCount
 from nearfar.objectives.views import at_least_float32, check_views
 from nearfar.runtime import generator
 
@@ -46,26 +48,14 @@ def stage_codes(previous: Tensor, clusters: Tensor, num_clusters: int) -> Tensor
         >>> stage_codes(torch.tensor([0, 0, 1]), torch.tensor([2, 0, 2]), 3).tolist()
         [2, 0, 5]
     """
-    if num_clusters < 1:
-        raise ValueError(f"num_clusters: at least 1 expected, got {num_clusters}")
-    for name, ids in (("previous", previous), ("clusters", clusters)):
-        if ids.dtype != torch.int64 or ids.shape != previous.shape or ids.dim() != 1:
-            raise ValueError(
-                f"{name}: int64 of one shape (n,) expected, got {ids.dtype} of shape {tuple(ids.shape)}"
-            )
-    if previous.device.type == "cpu" and len(previous):
-        if int(clusters.min()) < 0 or int(clusters.max()) >= num_clusters:
-            raise ValueError(
-                f"clusters: 0 to {num_clusters - 1} expected, got {clusters.min()} to {clusters.max()}"
-            )
-        if int(previous.min()) < 0 or int(previous.max()) >= 2**63 // num_clusters:
-            raise ValueError(
-                f"previous: 0 to 2^63 / num_clusters expected, got {previous.min()} to {previous.max()}"
-            )
+    check_counts(num_clusters=num_clusters)
+    num_rows = previous.numel()
+    check_ids("previous", previous, num_rows, lowest=0, below=2**63 // num_clusters)
+    check_ids("clusters", clusters, num_rows, lowest=0, below=num_clusters)
     return previous * num_clusters + clusters
 
 
-class MultistageInfoNCE(SoftmaxObjective):
+class MultistageInfoNCE(StepCount, SoftmaxObjective):
     """NT-Xent of two views, whose negatives have the code of the row.
 
     Call :meth:`after_step` after every step of the optimiser: it notes the features of the last call, and ends a stage
@@ -111,9 +101,7 @@ class MultistageInfoNCE(SoftmaxObjective):
         backend: Backend = "auto",
     ) -> None:
         sizes = {"dim": dim, "num_rows": num_rows, "clusters": clusters, "stages": stages}
-        for name, value in (sizes | {"stage_steps": stage_steps}).items():
-            if value < 1:
-                raise ValueError(f"{name}: at least 1 expected, got {value}")
+        check_counts(**sizes, stage_steps=stage_steps)
         if clusters ** (stages - 1) >= 2**63:
             raise ValueError(
                 f"stages: clusters ** (stages - 1) below 2^63 expected, got {clusters} ** {stages - 1}"
@@ -121,7 +109,6 @@ class MultistageInfoNCE(SoftmaxObjective):
         super().__init__(temperature, backend, None, **sizes, stage_steps=stage_steps, seed=seed)
         self.register_buffer("features", torch.zeros(num_rows, dim))
         self.register_buffer("codes", torch.zeros(num_rows, dtype=torch.int64))
-        self.steps = 0
         self._seen: tuple[Tensor, Tensor] | None = None
 
     def forward(self, first: Tensor, second: Tensor, rows: Tensor) -> Tensor:
@@ -135,8 +122,8 @@ class MultistageInfoNCE(SoftmaxObjective):
         Raises:
             ValueError: If a shape, dtype or number does not fit.
         """
-        check_views(first=first, second=second)
-        self._check(first, rows)
+        check_views(1, self.config["dim"], first=first, second=second)
+        check_ids("rows", rows, len(first), lowest=0, below=len(self.codes))
         z1, z2 = at_least_float32(first), at_least_float32(second)
         # The direction halfway between the views.
         with torch.no_grad():
@@ -145,17 +132,6 @@ class MultistageInfoNCE(SoftmaxObjective):
         return self._contrast(
             torch.cat([z1, z2]), positives=("paired", len(first)), denominator=OnlySame(codes)
         )
-
-    def _check(self, first: Tensor, rows: Tensor) -> None:
-        dim, num_rows = self.features.shape[1], len(self.features)
-        if first.shape[1] != dim:
-            raise ValueError(f"first: {dim} features expected, got shape {tuple(first.shape)}")
-        if rows.dtype != torch.int64 or rows.shape != first.shape[:1]:
-            raise ValueError(
-                f"rows: int64 of shape {tuple(first.shape[:1])} expected, got {rows.dtype} of shape {tuple(rows.shape)}"
-            )
-        if rows.device.type == "cpu" and not 0 <= int(rows.min()) <= int(rows.max()) < num_rows:
-            raise ValueError(f"rows: 0 to {num_rows - 1} expected, got {rows.min()} to {rows.max()}")
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -178,15 +154,3 @@ class MultistageInfoNCE(SoftmaxObjective):
             found = balanced_kmeans(self.features[seen], min(num_clusters, len(seen)), generator=rng)
             clusters[seen] = found.labels
         self.codes.copy_(stage_codes(self.codes, clusters, num_clusters))
-
-    def get_extra_state(self) -> Tensor:
-        """Number of steps, shape ``(1,)``, int64."""
-        return torch.tensor([self.steps])
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Go on from what :meth:`get_extra_state` returned.
-
-        Args:
-            state: Shape ``(1,)``.
-        """
-        (self.steps,) = state.tolist()

@@ -12,9 +12,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from nearfar.objectives.contrast import Temperature
-from nearfar.objectives.counterfactual import check_wrong
 from nearfar.objectives.softmax import SoftmaxObjective
-from nearfar.objectives.views import check_views
+from nearfar.objectives.views import check_views, check_wrong
 
 
 class NegCLIP(SoftmaxObjective):

@@ -16,13 +16,14 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from nearfar.checks import check_choice, check_features, check_temperature
+from nearfar.checks import check_choice, check_temperature
 from nearfar.objectives.contrast import Temperature
 from nearfar.objectives.denominator import All
 from nearfar.objectives.logsumexp import Backend, log_sum_exp
 from nearfar.objectives.similarity import Comparison
 from nearfar.objectives.softmax import SoftmaxObjective
-from nearfar.objectives.views import at_least_float32, check_views
+from nearfar.objectives.temperature import inverse_temperature
+from nearfar.objectives.views import at_least_float32, check_more, check_views
 
 KReduction: TypeAlias = Literal["mean", "sum"]
 
@@ -57,17 +58,12 @@ def one_to_k_loss(
         1.9356
     """
     check_views(first=first)
-    check_features("more", more, like=first, shape="(K, N, d)")
-    if more.dim() != 3 or len(more) == 0 or more.shape[1:] != first.shape:
-        raise ValueError(f"more: shape (K, {len(first)}, {first.shape[1]}) expected, got {tuple(more.shape)}")
+    check_more("more", more, first, least=1)
     check_temperature(temperature)
     check_choice("k_reduction", k_reduction, get_args(KReduction))
     with torch.autocast(first.device.type, enabled=False):
         rows, keys = at_least_float32(first), at_least_float32(more)
-        scale = (
-            1 / temperature if isinstance(temperature, float | int) else 1 / temperature.to(rows).reshape(())
-        )
-        comparison = Comparison("cosine", scale)
+        comparison = Comparison("cosine", inverse_temperature(temperature, rows))
         anchors, unit = comparison.anchors(rows), comparison.keys(keys)
         of_rows, of_keys = log_sum_exp(
             anchors[None], unit.flatten(0, 1)[None], All(), columns=True, backend=backend

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from nearfar.checks import check_counts
 from nearfar.objectives.byol import byol_loss
 from nearfar.objectives.objective import Objective
 from nearfar.objectives.simsiam import simsiam_loss
@@ -36,9 +37,7 @@ class Predictor(nn.Module):
     """
 
     def __init__(self, dim: int, hidden: int) -> None:
-        for name, width in (("dim", dim), ("hidden", hidden)):
-            if width < 1:
-                raise ValueError(f"{name}: a width of at least 1 expected, got {width}")
+        check_counts(dim=dim, hidden=hidden)
         super().__init__()
         self.dim = dim
         self.layers = nn.Sequential(
@@ -92,10 +91,13 @@ class PredictedBYOL(Objective):
             target_first: The first view through a slow copy, same shape as ``first``; no gradient reaches it.
             target_second: The second view through a slow copy, same shape as ``first``; no gradient reaches it.
         """
-        _check_width(self.predictor, first)
-        check_views(
-            min_rows=2, first=first, second=second, target_first=target_first, target_second=target_second
-        )
+        views = {
+            "first": first,
+            "second": second,
+            "target_first": target_first,
+            "target_second": target_second,
+        }
+        check_views(2, self.predictor.dim, **views)
         one, two = self.predictor(first), self.predictor(second)
         return byol_loss(one, target_second.to(one.dtype), two, target_first.to(two.dtype))
 
@@ -132,12 +134,6 @@ class PredictedSimSiam(Objective):
             first: First view, shape ``(N, dim)`` with N at least 2.
             second: Second view, same shape as ``first``.
         """
-        _check_width(self.predictor, first)
-        check_views(min_rows=2, first=first, second=second)
+        check_views(2, self.predictor.dim, first=first, second=second)
         one, two = self.predictor(first), self.predictor(second)
         return simsiam_loss(one, second.to(one.dtype), two, first.to(two.dtype))
-
-
-def _check_width(predictor: Predictor, first: Tensor) -> None:
-    if first.shape[-1] != predictor.dim:
-        raise ValueError(f"first: {predictor.dim} features (dim) expected, got {first.shape[-1]}")

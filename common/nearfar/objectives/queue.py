@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nearfar.checks import check_features
+from nearfar.checks import check_counts, check_features
 
 
 class KeyQueue(nn.Module):
@@ -51,9 +51,7 @@ class KeyQueue(nn.Module):
 
     def __init__(self, capacity: int, dim: int, *, with_ids: bool = False) -> None:
         super().__init__()
-        for name, value in (("capacity", capacity), ("dim", dim)):
-            if value < 1:
-                raise ValueError(f"{name}: at least 1 expected, got {value}")
+        check_counts(capacity=capacity, dim=dim)
         self.capacity, self.dim = capacity, dim
         self.register_buffer("slots", torch.zeros(capacity, dim))
         self.register_buffer("slot_ids", torch.zeros(capacity, dtype=torch.int64) if with_ids else None)

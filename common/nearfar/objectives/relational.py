@@ -20,7 +20,7 @@ from nearfar.objectives.contrast import Temperature
 from nearfar.objectives.row_tiles import by_row_tiles
 from nearfar.objectives.similarity import smooth_normalize
 from nearfar.objectives.softmax import SoftmaxObjective
-from nearfar.objectives.views import at_least_float32, check_views
+from nearfar.objectives.views import at_least_float32, check_teacher, check_views
 
 
 def relational_distillation(
@@ -69,22 +69,6 @@ def relational_distillation(
             return (wanted.exp() * (wanted - found)).sum(1)
 
         return by_row_tiles(divergence, q, shown, width=2 * len(k), tile=tile).mean()
-
-
-def check_teacher(student: Tensor, **views: Tensor) -> None:
-    """Raise ValueError unless a teacher's views are matrices of one shape and show as many rows as the student's.
-
-    Args:
-        student: A view of the student, shape ``(N, d)``, checked.
-        **views: The teacher's, wanted of shape ``(N, d')``, by the name of their argument.
-
-    Raises:
-        ValueError: If they do not fit.
-    """
-    check_views(1, **views)
-    name, view = next(iter(views.items()))
-    if len(view) != len(student):
-        raise ValueError(f"{name}: {len(student)} rows expected, got {len(view)}")
 
 
 class Relational(SoftmaxObjective):

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from nearfar.checks import check_counts
+
 NUMBERS = 2**22  # of one tile's table
 
 
@@ -39,8 +41,8 @@ def by_row_tiles(
         >>> by_row_tiles(lambda rows: (rows @ x.T).logsumexp(1), x, width=3, tile=2).shape
         torch.Size([3])
     """
-    if tile is not None and tile < 1:
-        raise ValueError(f"tile: at least 1 expected, got {tile}")
+    if tile is not None:
+        check_counts(tile=tile)
     num_rows = len(by_row[0])
     size = max(1, NUMBERS // max(width, 1)) if tile is None else tile
     if num_rows <= size:

@@ -27,7 +27,7 @@ import math
 import torch
 from torch import Tensor
 
-from nearfar.checks import check_positive, check_weights
+from nearfar.checks import check_ids, check_positive, check_tensor, check_weights
 from nearfar.objectives.denominator import All, NotSelf, Rule
 from nearfar.objectives.logsumexp import log_sum_exp
 from nearfar.objectives.objective import Objective
@@ -70,9 +70,7 @@ def sepclr_loss(
     check_views(2, first=first, second=second)
     if first.shape[1] % 2:
         raise ValueError(f"first: an even number of features expected, got shape {tuple(first.shape)}")
-    if not isinstance(target, Tensor) or target.dtype != torch.bool or target.shape != first.shape[:1]:
-        got = f"{target.dtype} of shape {tuple(target.shape)}" if isinstance(target, Tensor) else repr(target)
-        raise ValueError(f"target: booleans of shape ({len(first)},) expected, got {got}")
+    check_tensor("target", target, (len(first),), torch.bool)
     check_positive(temperature=temperature)
     check_weights(weight_salient=weight_salient, weight_info=weight_info, weight_joint=weight_joint)
     with torch.autocast(first.device.type, enabled=False):
@@ -159,13 +157,7 @@ class SepCLR(Objective):
             ValueError: If a shape or dtype does not fit.
         """
         check_views(2, first=first, second=second)
-        if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != first.shape[:1]:
-            got = (
-                f"{labels.dtype} of shape {tuple(labels.shape)}"
-                if isinstance(labels, Tensor)
-                else repr(labels)
-            )
-            raise ValueError(f"labels: int64 of shape ({len(first)},) expected, got {got}")
+        check_ids("labels", labels, len(first))
         options = self.config
         target = (labels != options.pop("background")) & (labels >= 0)
         return sepclr_loss(first, second, target, **options)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nearfar.checks import check_choice
+from nearfar.checks import check_choice, check_counts
 from nearfar.objectives.gemm import fast_gemm
 from nearfar.objectives.objective import Objective
 from nearfar.objectives.similarity import smooth_normalize
@@ -76,8 +76,7 @@ def siglip_loss(
 
 def _check_options(backend: str, tile: int) -> None:
     check_choice("backend", backend, ("auto", "dense", "tiled"))
-    if tile < 1:
-        raise ValueError(f"tile: at least 1 expected, got {tile}")
+    check_counts(tile=tile)
 
 
 def _check_scalar(name: str, value: float | Tensor, expected: str, accepts: Callable[[float], bool]) -> None:

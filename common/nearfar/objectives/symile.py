@@ -28,7 +28,8 @@ from nearfar.objectives.logsumexp import Backend, log_sum_exp
 from nearfar.objectives.row_tiles import by_row_tiles
 from nearfar.objectives.similarity import smooth_normalize
 from nearfar.objectives.softmax import SoftmaxObjective
-from nearfar.objectives.views import at_least_float32, check_views
+from nearfar.objectives.temperature import inverse_temperature
+from nearfar.objectives.views import at_least_float32, stacked_views
 from nearfar.runtime import to_device
 
 Combinations: TypeAlias = Literal["n", "n_squared"]
@@ -85,9 +86,7 @@ def symile_loss(
     _check(views, temperature, negatives, rng)
     with torch.autocast(views.device.type, enabled=False):
         unit = smooth_normalize(at_least_float32(views))
-        scale = (
-            1 / temperature if isinstance(temperature, float | int) else 1 / temperature.to(unit).reshape(())
-        )
+        scale = inverse_temperature(temperature, unit)
         positive = multilinear_product(unit) * scale
         if negatives == "n":
             assert rng is not None
@@ -194,13 +193,6 @@ class Symile(SoftmaxObjective):
         Raises:
             ValueError: If a shape, dtype or value does not fit.
         """
-        check_views(first=first, second=second)
-        views = torch.stack([first, second])
-        if more is not None:
-            check_features("more", more, like=first, shape="(K, N, d)")
-            if more.dim() != 3 or more.shape[1:] != first.shape:
-                expected = f"(K, {len(first)}, {first.shape[1]})"
-                raise ValueError(f"more: shape {expected} expected, got {tuple(more.shape)}")
-            views = torch.cat([views, more])
+        views = stacked_views(first, second, more)
         options = {name: self.config[name] for name in ("negatives", "backend")}
         return symile_loss(views, temperature=self._current_temperature(), rng=rng, **options)

@@ -10,6 +10,25 @@ from torch import Tensor, nn
 from nearfar.checks import check_positive
 
 
+def inverse_temperature(temperature: float | Tensor, like: Tensor) -> float | Tensor:
+    """What logits are multiplied by, in the precision and on the device that they are computed in.
+
+    Args:
+        temperature: A number or a tensor of one value, checked.
+        like: Has the dtype and the device.
+
+    Returns:
+        A number, or a scalar tensor with the gradient of ``temperature``.
+
+    Example:
+        >>> inverse_temperature(0.5, torch.ones(2))
+        2.0
+    """
+    if isinstance(temperature, float | int):
+        return 1 / temperature
+    return 1 / temperature.to(like).reshape(())
+
+
 class LearnableTemperature(nn.Module):
     """exp(-s) for a learned s, so that steps are relative; not below ``lowest``.
 

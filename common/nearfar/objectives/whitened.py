@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nearfar.checks import check_positive
+from nearfar.checks import check_counts, check_positive
 from nearfar.objectives.contrast import Temperature
 from nearfar.objectives.logsumexp import Backend
 from nearfar.objectives.softmax import SoftmaxObjective
@@ -56,8 +56,7 @@ class WhitenedInfoNCE(SoftmaxObjective):
     ) -> None:
         check_groups(dim, groups)
         check_positive(eps=eps)
-        if num_pos < 1:
-            raise ValueError(f"num_pos: at least 1 expected, got {num_pos}")
+        check_counts(num_pos=num_pos)
         super().__init__(
             temperature, backend, None, dim=dim, groups=groups, num_pos=num_pos, eps=eps, detach=detach
         )
@@ -73,12 +72,10 @@ class WhitenedInfoNCE(SoftmaxObjective):
         Raises:
             ValueError: If a shape or dtype does not fit.
         """
-        check_views(2, first=first, second=second)
+        check_views(2, self.config["dim"], first=first, second=second)
         dim, groups, num_pos, eps, detach = (
             self.config[name] for name in ("dim", "groups", "num_pos", "eps", "detach")
         )
-        if first.shape[1] != dim:
-            raise ValueError(f"first: {dim} features expected, got shape {tuple(first.shape)}")
         permutations = [torch.randperm(dim, generator=rng) for _ in range(num_pos)]
         keys = [
             shuffled_group_whitening(second, groups, order, eps=eps, detach=detach) for order in permutations

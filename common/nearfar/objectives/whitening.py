@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nearfar.checks import check_positive
+from nearfar.checks import check_ids, check_positive
 from nearfar.objectives.views import at_least_float32, check_views
 from nearfar.runtime import to_device
 
@@ -104,17 +104,7 @@ def check_groups(dim: int, groups: int) -> None:
 
 
 def _check_permutation(permutation: Tensor, size: int) -> None:
-    if (
-        not isinstance(permutation, Tensor)
-        or permutation.dtype != torch.int64
-        or permutation.shape != (size,)
-    ):
-        got = (
-            f"{permutation.dtype} of shape {tuple(permutation.shape)}"
-            if isinstance(permutation, Tensor)
-            else "none"
-        )
-        raise ValueError(f"permutation: int64 of shape ({size},) expected, got {got}")
+    check_ids("permutation", permutation, size)
     if permutation.device.type == "cpu" and not bool((permutation.sort()[0] == torch.arange(size)).all()):
         raise ValueError(f"permutation: every number below {size} once expected, got {permutation.tolist()}")
 
@@ -190,9 +180,7 @@ class ShuffledGroupWhitening(nn.Module):
         Raises:
             ValueError: If a shape does not fit, or ``rng`` is missing in training.
         """
-        check_views(x=x)
-        if x.shape[1] != self.dim:
-            raise ValueError(f"x: {self.dim} features expected, got shape {tuple(x.shape)}")
+        check_views(1, self.dim, x=x)
         if not self.training:
             return self._by_running_statistics(x)
         if rng is None:

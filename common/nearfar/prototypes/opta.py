@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nearfar.checks import check_features
+from nearfar.checks import check_matrix, check_shares
 from nearfar.sinkhorn import sinkhorn
 
 
@@ -51,15 +51,11 @@ def opta(
         >>> [round(x, 2) for x in opta(torch.tensor([[0.3], [0.8]]), queries).flatten().tolist()]
         [0.1, 1.1]
     """
-    check_features("prototypes", prototypes, shape="(C, d)")
-    check_features("queries", queries, like=prototypes, shape="(n, d)")
-    for name, x in (("prototypes", prototypes), ("queries", queries)):
-        if x.dim() != 2 or not len(x):
-            raise ValueError(f"{name}: a matrix of at least one row expected, got shape {tuple(x.shape)}")
+    check_matrix("prototypes", prototypes, shape="(C, d)")
+    check_matrix("queries", queries, like=prototypes, shape="(n, d)")
     if passes < 0:
         raise ValueError(f"passes: 0 or more expected, got {passes}")
-    if not 0 <= keep <= 1:
-        raise ValueError(f"keep: a number in [0, 1] expected, got {keep}")
+    check_shares(keep=keep)
     with torch.autocast(prototypes.device.type, enabled=False):
         dtype = torch.promote_types(prototypes.dtype, torch.float32)
         moved, among = prototypes.to(dtype), queries.to(dtype)

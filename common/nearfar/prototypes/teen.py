@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nearfar.checks import check_features, check_weights
+from nearfar.checks import check_matrix, check_shares, check_weights
 from nearfar.objectives.similarity import smooth_normalize
 
 
@@ -36,14 +36,10 @@ def teen(base: Tensor, new: Tensor, *, temperature: float = 16.0, share: float =
         >>> teen(base, new)  # halfway to (1, 0)
         tensor([[0.8000, 0.4000]])
     """
-    check_features("base", base, shape="(C, d)")
-    check_features("new", new, like=base, shape="(K, d)")
-    for name, x in (("base", base), ("new", new)):
-        if x.dim() != 2 or not len(x):
-            raise ValueError(f"{name}: a matrix of at least one row expected, got shape {tuple(x.shape)}")
+    check_matrix("base", base, shape="(C, d)")
+    check_matrix("new", new, like=base, shape="(K, d)")
     check_weights(temperature=temperature)
-    if not 0 <= share <= 1:
-        raise ValueError(f"share: a number in [0, 1] expected, got {share}")
+    check_shares(share=share)
     with torch.autocast(base.device.type, enabled=False):
         dtype = torch.promote_types(base.dtype, torch.float32)
         b, c = smooth_normalize(base.to(dtype)), smooth_normalize(new.to(dtype))

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from nearfar.checks import check_weights
+from nearfar.checks import check_counts, check_weights
 from nearfar.runtime import generator
 
 
@@ -88,8 +88,7 @@ def generated_share(num_real: int, num_generated: int, m: float = 10.0) -> float
         >>> generated_share(10, 100)
         0.5
     """
-    if num_real < 1:
-        raise ValueError(f"num_real: at least 1 expected, got {num_real}")
+    check_counts(num_real=num_real)
     if num_generated < 0:
         raise ValueError(f"num_generated: 0 or more expected, got {num_generated}")
     if not m >= 0:

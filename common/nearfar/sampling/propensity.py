@@ -18,7 +18,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nearfar.checks import check_features, check_positive, check_vector, check_weights
+from nearfar.checks import (
+    check_counts,
+    check_features,
+    check_matrix,
+    check_positive,
+    check_tensor,
+    check_vector,
+    check_weights,
+)
 from nearfar.runtime import to_device
 
 SCORES = 2**22  # of all pairs, at a time
@@ -52,8 +60,7 @@ class PairRule:
     def __post_init__(self) -> None:
         check_weights(gamma=self.gamma)
         check_positive(surface_temperature=self.surface_temperature, floor=self.floor, guard=self.guard)
-        if self.top < 1:
-            raise ValueError(f"top: at least 1 expected, got {self.top}")
+        check_counts(top=self.top)
 
     def weights(self, similarity: Tensor, surface: Tensor, candidates: Tensor) -> Tensor:
         """As :func:`propensity_weights`, unchecked; all of shape ``(n, m)``."""
@@ -184,9 +191,8 @@ def draw_negatives(
         >>> draw_negatives(similarity, torch.zeros(1, 3), torch.Generator(), count=2).tolist()
         [[1, 1]]
     """
+    check_counts(count=count)
     allowed = _checked(similarity, surface, candidates)
-    if count < 1:
-        raise ValueError(f"count: at least 1 expected, got {count}")
     uniform = _uniform(len(similarity), count, generator, similarity.device)
     return (rule or PairRule()).negatives(similarity, surface, allowed, uniform)
 
@@ -219,12 +225,9 @@ def draw_pairs(
         >>> positive.tolist(), negatives[0].tolist()
         ([1, 0, 1], [2, 2])
     """
-    check_features("side", side, shape="(N, p)")
-    if side.dim() != 2 or len(side) < 2:
-        raise ValueError(f"side: (N, p) with N at least 2 expected, got shape {tuple(side.shape)}")
+    check_matrix("side", side, shape="(N, p)", min_rows=2)
     check_vector("surface", surface, torch.Size(), len(side), lowest=-torch.inf)
-    if count < 1:
-        raise ValueError(f"count: at least 1 expected, got {count}")
+    check_counts(count=count)
     rule = rule or PairRule()
     unit = torch.nn.functional.normalize(side.to(torch.promote_types(side.dtype, torch.float32)), dim=1)
     uniform = _uniform(len(side), 1 + count, generator, side.device)
@@ -281,9 +284,5 @@ def _checked(similarity: Tensor, surface: Tensor, candidates: Tensor | None) -> 
             raise ValueError(f"{name}: numbers in [0, 1] expected, got {x.min().item()} to {x.max().item()}")
     if candidates is None:
         return torch.ones_like(similarity, dtype=torch.bool)
-    if candidates.dtype != torch.bool or candidates.shape != similarity.shape:
-        raise ValueError(
-            f"candidates: bool of shape {tuple(similarity.shape)} expected, got {candidates.dtype} of shape "
-            f"{tuple(candidates.shape)}"
-        )
+    check_tensor("candidates", candidates, similarity.shape, torch.bool)
     return candidates

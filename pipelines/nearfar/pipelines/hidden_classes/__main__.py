@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nearfar.config.suggest import suggest
-from nearfar.errors import ConfigError, DataError, MissingDependencyError, NearfarError, StorageError
+from nearfar.errors import ConfigError, DataError, MissingDependencyError
 from nearfar.messages import warn
 from nearfar.optional import installed, missing
 from nearfar.pipelines.hidden_classes.experiment import DomainResult, run_source
@@ -17,7 +15,14 @@ from nearfar.pipelines.hidden_classes.methods import METHODS, chosen
 from nearfar.pipelines.hidden_classes.recording import record
 from nearfar.pipelines.hidden_classes.sources import SOURCES, Pool
 from nearfar.pipelines.hidden_classes.tables import markdown
-from nearfar.pipelines.publication import write_text
+from nearfar.pipelines.study_cli import (
+    add_output_options,
+    check_counts,
+    check_known,
+    check_place,
+    exit_code,
+    write_results,
+)
 from nearfar.pipelines.study_record import study_store
 from nearfar.tracking import Store
 from nearfar.training.progress import Progress
@@ -75,15 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", help=f"of {', '.join(METHODS)}; all by default")
     parser.add_argument("--seeds", type=int, default=5, help="how many, of rows, weights and training")
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help="others follow it one by one")
-    parser.add_argument("--out", type=Path, help="file for the results as JSON")
-    parser.add_argument("--no-tracking", action="store_true", help="record nothing in MLflow")
-    parser.add_argument("--quiet", action="store_true", help="no progress output")
-    try:
-        _run(parser.parse_args(arguments))
-    except NearfarError as error:
-        sys.stderr.write(f"nearfar: error: {error}\n")
-        return error.exit_code
-    return 0
+    add_output_options(parser)
+    return exit_code(_run, parser, arguments)
 
 
 def _run(given: argparse.Namespace) -> None:
@@ -93,24 +91,17 @@ def _run(given: argparse.Namespace) -> None:
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     results = compare(pools, seeds, given.methods, store=store, quiet=given.quiet)
     sys.stdout.write(markdown(results, skipped))
-    if given.out is not None:
-        content = {"domains": [result.to_dict() for result in results], "skipped": skipped}
-        write_text(given.out, json.dumps(content, indent=2) + "\n")
+    write_results(given.out, {"domains": [result.to_dict() for result in results], "skipped": skipped})
 
 
 def _refuse(given: argparse.Namespace) -> None:
     """Whatever can be refused is refused before anything is trained."""
     chosen(given.methods)
-    for name in given.domains:
-        if name not in SOURCES:
-            otherwise = f"choose from {', '.join(SOURCES)}"
-            raise ConfigError(f"domains: {name!r} is unknown; {suggest(name, SOURCES, otherwise)}")
-    if given.seeds < 1:
-        raise ConfigError(f"seeds: at least 1 expected, got {given.seeds}")
+    check_known("domains", given.domains, SOURCES)
+    check_counts(seeds=given.seeds)
     if given.first_seed < 0:
         raise ConfigError(f"first-seed: at least 0 expected, got {given.first_seed}")
-    if given.out is not None and not given.out.absolute().parent.is_dir():
-        raise StorageError(f"{given.out} cannot be written: there is no folder {given.out.absolute().parent}")
+    check_place(given.out)
     if not installed("sklearn"):
         raise missing("sklearn", "measuring hidden classes")
 

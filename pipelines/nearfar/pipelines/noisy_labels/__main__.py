@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nearfar.config.suggest import suggest
-from nearfar.errors import ConfigError, DataError, MissingDependencyError, NearfarError, StorageError
+from nearfar.errors import DataError, MissingDependencyError
 from nearfar.messages import warn
 from nearfar.pipelines.noisy_labels.baselines import available
 from nearfar.pipelines.noisy_labels.experiment import DomainResult, Setting, run_domain
 from nearfar.pipelines.noisy_labels.recording import record
 from nearfar.pipelines.noisy_labels.representations import SOURCES, Representations, represent
 from nearfar.pipelines.noisy_labels.tables import markdown
-from nearfar.pipelines.publication import write_text
+from nearfar.pipelines.study_cli import add_output_options, check_known, check_place, exit_code, write_results
 from nearfar.pipelines.study_record import study_store
 from nearfar.tracking import Store
 from nearfar.training.progress import Progress
@@ -75,40 +73,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--noise", type=float, default=0.4, help="share of wrong labels")
     parser.add_argument("--ratio", type=float, default=10.0, help="of the largest class to the smallest")
     parser.add_argument("--representation-seed", type=int, default=0, help="of the training without labels")
-    parser.add_argument("--out", type=Path, help="file for the results as JSON")
     parser.add_argument(
         "--work-dir",
         type=Path,
         default=Path("outputs/noisy-labels"),
         help="where trainings are kept, and found again",
     )
-    parser.add_argument("--no-tracking", action="store_true", help="record nothing in MLflow")
-    parser.add_argument("--quiet", action="store_true", help="no progress output")
-    try:
-        _run(parser.parse_args(arguments))
-    except NearfarError as error:
-        sys.stderr.write(f"nearfar: error: {error}\n")
-        return error.exit_code
-    return 0
+    add_output_options(parser)
+    return exit_code(_run, parser, arguments)
 
 
 def _run(given: argparse.Namespace) -> None:
     setting = Setting(given.noise, given.ratio, given.seeds)
     # Whatever can be refused is refused before anything is trained.
     available(given.methods)
-    for name in given.domains:
-        if name not in SOURCES:
-            otherwise = f"choose from {', '.join(SOURCES)}"
-            raise ConfigError(f"domains: {name!r} is unknown; {suggest(name, SOURCES, otherwise)}")
-    if given.out is not None and not given.out.absolute().parent.is_dir():
-        raise StorageError(f"{given.out} cannot be written: there is no folder {given.out.absolute().parent}")
+    check_known("domains", given.domains, SOURCES)
+    check_place(given.out)
     store = None if given.no_tracking else study_store()
     data, skipped = _collect(given)
     results = compare(data, setting, given.methods, store=store, quiet=given.quiet)
     sys.stdout.write(markdown(results, skipped))
-    if given.out is not None:
-        content = {"domains": [result.to_dict() for result in results], "skipped": skipped}
-        write_text(given.out, json.dumps(content, indent=2) + "\n")
+    write_results(given.out, {"domains": [result.to_dict() for result in results], "skipped": skipped})
 
 
 def _collect(given: argparse.Namespace) -> tuple[list[Representations], dict[str, str]]:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nearfar.config import suggest
-from nearfar.errors import ConfigError, NearfarError, StorageError
 from nearfar.messages import warn
 from nearfar.optional import installed
 from nearfar.pipelines.objectives.arenas import ARENAS, Arena
@@ -17,7 +14,14 @@ from nearfar.pipelines.objectives.comparison import ArenaResult, compare
 from nearfar.pipelines.objectives.recipes import FOLDER
 from nearfar.pipelines.objectives.search import search
 from nearfar.pipelines.objectives.tables import markdown
-from nearfar.pipelines.publication import write_text
+from nearfar.pipelines.study_cli import (
+    add_output_options,
+    check_counts,
+    check_known,
+    check_place,
+    exit_code,
+    write_results,
+)
 from nearfar.pipelines.study_record import record_study, study_store
 from nearfar.selectable import OBJECTIVES
 from nearfar.tracking import Store
@@ -40,16 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--trials", type=int, default=6, help="tune: trials of every objective")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--recipes", type=Path, default=FOLDER, help="folder of the recipes")
-    parser.add_argument("--out", type=Path, help="compare: file for the results as JSON")
     parser.add_argument("--plot", type=Path, help="compare: file for the picture")
-    parser.add_argument("--no-tracking", action="store_true", help="compare: record nothing in MLflow")
-    parser.add_argument("--quiet", action="store_true", help="no progress output")
-    try:
-        _run(parser.parse_args(arguments))
-    except NearfarError as error:
-        sys.stderr.write(f"nearfar: error: {error}\n")
-        return error.exit_code
-    return 0
+    add_output_options(parser)
+    return exit_code(_run, parser, arguments)
 
 
 def _run(given: argparse.Namespace) -> None:
@@ -76,8 +73,7 @@ def _run(given: argparse.Namespace) -> None:
     report = markdown(results)
     sys.stdout.write(report)
     picture = _picture(results)
-    if given.out is not None:
-        write_text(given.out, json.dumps([result.to_dict() for result in results], indent=2) + "\n")
+    write_results(given.out, {"domains": [result.to_dict() for result in results]})
     if given.plot is not None and picture is not None:
         given.plot.write_bytes(picture)
     if store is not None:
@@ -86,20 +82,11 @@ def _run(given: argparse.Namespace) -> None:
 
 def _chosen(given: argparse.Namespace) -> list[Arena]:
     """Whatever can be refused is refused before anything is trained."""
-    for field, names, known in (
-        ("domains", given.domains, ARENAS),
-        ("objectives", given.objectives or [], OBJECTIVES),
-    ):
-        for name in names:
-            if name not in known:
-                hint = suggest(name, known, f"choose from {', '.join(known)}")
-                raise ConfigError(f"{field}: {name!r} is unknown; {hint}")
-    for field in ("seeds", "trials", "workers"):
-        if getattr(given, field) < 1:
-            raise ConfigError(f"{field}: at least 1 expected, got {getattr(given, field)}")
-    for path in (given.out, given.plot):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise StorageError(f"{path} cannot be written: there is no folder {path.absolute().parent}")
+    check_known("domains", given.domains, ARENAS)
+    check_known("objectives", given.objectives or [], OBJECTIVES)
+    check_counts(seeds=given.seeds, trials=given.trials, workers=given.workers)
+    check_place(given.out)
+    check_place(given.plot)
     return [ARENAS[name] for name in dict.fromkeys(given.domains)]
 
 
