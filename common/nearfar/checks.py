@@ -51,8 +51,8 @@ def check_matrix(
 
     Args:
         name: What to call it.
-        x: The argument.
-        like: Another argument with the same d, dtype and device.
+        x: The argument; wanted of shape ``(N, d)``.
+        like: Another argument with the same d, dtype and device, ``(..., d)``.
         shape: How to describe the wanted shape.
         min_rows: Fewest rows allowed.
         num_rows: Rows wanted; ``None`` for any number.

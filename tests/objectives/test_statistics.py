@@ -73,6 +73,34 @@ def test_gradients() -> None:
         assert torch.autograd.gradcheck(function, (z1,))
 
 
+@pytest.mark.parametrize("power", [0.5, 1.0, 1.5, 2.0, 3.0])
+def test_equal_rows_have_no_gradient_of_alignment(power: float) -> None:
+    z1, z2 = (z.requires_grad_() for z in views(6))
+    with torch.no_grad():
+        z2[:2] = z1[:2]
+    loss = stats.alignment(z1, z2, power=power)
+    rest = stats.alignment(z1[2:], z2[2:], power=power) * 4 / 6
+    assert loss.item() == pytest.approx(rest.item(), rel=1e-14)
+    for found, expected in zip(
+        torch.autograd.grad(loss, (z1, z2)), torch.autograd.grad(rest, (z1, z2)), strict=True
+    ):
+        assert not found[:2].any()
+        torch.testing.assert_close(found[2:], expected[2:], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("power", [2.0, 3.0])
+def test_second_derivatives_of_alignment_at_equal_rows(power: float) -> None:
+    z1, _ = (z.requires_grad_() for z in views(3))
+    z2 = z1.detach().clone()
+    z2[0] += 1
+    curvature = torch.autograd.functional.hessian(lambda z: stats.alignment(z, z2, power=power), z1)
+    own = curvature[1, :, 1]
+    # Of the square: 2 / N on the tangent plane at z over its squared length; the cube is flat there.
+    tangent = torch.eye(4) - torch.outer(z1[1], z1[1]).detach() / z1[1].square().sum().item()
+    expected = (2 / 3) * tangent / z1[1].square().sum().item() if power == 2 else torch.zeros(4, 4)
+    torch.testing.assert_close(own, expected.double(), rtol=1e-8, atol=1e-10)
+
+
 def test_all_at_once_in_half_precision() -> None:
     z1, z2 = (z.to(torch.bfloat16) for z in views())
     values = stats.view_statistics(z1, z2)

@@ -13,7 +13,7 @@ from nearfar.errors import DataError, DivergedError
 from nearfar.recsys import LeaveOneOut, Popularity, PopularityConfig, Recommender, SASRec, SASRecConfig
 from nearfar.recsys.datasets import Dataset
 from nearfar.recsys.diversity import default_pool, diversify, relative_scores
-from nearfar.recsys.retrieval import Ranked
+from nearfar.recsys.retrieval import Ranked, rank_items
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def greedy(
     chosen: list[int] = []
     while len(chosen) < min(k, len(pooled)):
         chosen.append(max((i for i in pooled if i not in chosen), key=lambda i: value(i, chosen)))
-    return [recommender.data.item_ids[i] for i in chosen]  # type: ignore[misc]
+    return [recommender.data.item_ids[i] for i in chosen]
 
 
 def unseen(recommender: Recommender, history: list[Any]) -> list[int]:
@@ -93,13 +93,18 @@ def test_without_diversity_nothing_is_reranked(
 
     monkeypatch.setattr("nearfar.recsys.inference.diversify", never)
     asked: list[int] = []
-    import nearfar.recsys.inference as module
 
-    rank_items = module.rank_items
-    monkeypatch.setattr(
-        module, "rank_items", lambda *args, **kwargs: asked.append(args[2]) or rank_items(*args, **kwargs)
-    )
-    for options in ({"diversity": 0.0}, {"diversity": 0, "pool": 20}, {"diversity": np.float32(0)}):
+    def ranking(scorer: Any, histories: list[NDArray[np.int64]], k: int, **options: Any) -> Ranked:
+        asked.append(k)
+        return rank_items(scorer, histories, k, **options)
+
+    monkeypatch.setattr("nearfar.recsys.inference.rank_items", ranking)
+    off: list[dict[str, Any]] = [
+        {"diversity": 0.0},
+        {"diversity": 0, "pool": 20},
+        {"diversity": np.float32(0)},
+    ]
+    for options in off:
         assert recommender.recommend(users, k=5, **options).equals(usual)
     assert asked == [5, 5, 5]
     with pytest.raises(AssertionError):

@@ -191,7 +191,7 @@ def test_without_contrast_it_is_sasrec(split: LeaveOneOut, cpu: Runtime) -> None
 
 
 def test_spread_needs_no_views(split: LeaveOneOut, cpu: Runtime) -> None:
-    changes = {"contrast": {"objective": "spread", "weight": 0.5, "rows": 16}}
+    changes = {"contrast": {"form": "spread", "weight": 0.5, "rows": 16}}
     method = MCLRec(config(dropout=0.0, attention_dropout=0.0, **changes), split).double()
     batch = batches(split, cpu, **changes).batch(0)
     assert batch.views is None

@@ -146,3 +146,10 @@ def test_an_estimator_takes_a_word() -> None:
     assert flatten(model.config)["objective.name"] == "dcl"
     with pytest.raises(ConfigError, match="sigma is no parameter of dcl"):
         model.set_params(objective__sigma=1.0)
+
+
+def test_settings_saved_under_the_old_name_of_a_form_are_read() -> None:
+    saved = MCLRecConfig.model_validate({"contrast": {"objective": "spread", "weight": 0.5}})
+    assert (saved.contrast.form, saved.objective) == ("spread", None)
+    with pytest.raises(ConfigError, match="unknown key 'contrast.objective'"):
+        settings("recsys.mclrec", "contrast.objective=dcl")

@@ -31,7 +31,9 @@ def test_sgd_with_momentum_by_hand() -> None:
     assert torch.allclose(trained(config), weight, atol=1e-14)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("adam", "Adam"), ("adamw", "AdamW"), ("sgd", "SGD"), ("lion", "Lion")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adam", "Adam"), ("adamw", "AdamW"), ("sgd", "SGD"), ("lion", "Lion")]
+)
 def test_every_name_is_its_class(name: str, kind: str) -> None:
     made = build_optimizer([nn.Parameter(torch.zeros(1))], OptimConfig.model_validate({"name": name}))
     assert type(made).__name__ == kind

@@ -285,7 +285,8 @@ def _luminance(images: Tensor) -> Tensor:
     red, green, blue = (
         weight * channel for weight, channel in zip(_LUMINANCE, images.split(1, 1), strict=True)
     )
-    return red + green + blue
+    total: Tensor = red + green + blue
+    return total
 
 
 def _boxes(

@@ -3,6 +3,7 @@
 Denominator rules are in :mod:`nearfar.objectives.denominator`.
 """
 
+from nearfar.objectives.adaptive_barlow import AdaptiveBarlow
 from nearfar.objectives.adversarial import Adversarial, adversarial_negative, distant_positive
 from nearfar.objectives.align_uniform import AlignUniform
 from nearfar.objectives.amcl import AMCL
@@ -61,6 +62,7 @@ __all__ = [
     "CWCL",
     "DCL",
     "DCLW",
+    "AdaptiveBarlow",
     "Adversarial",
     "AlignUniform",
     "BarlowTwins",

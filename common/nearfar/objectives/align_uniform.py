@@ -27,7 +27,7 @@ def align_uniform_loss(
         second: Second view, same shape as ``first``.
         weight: Of the mean of both uniformities.
         t: Sharpness of the potential of uniformity.
-        power: Of the distance in alignment; below 2 the gradient of a pair of equal rows is NaN.
+        power: Of the distance in alignment; below 2 a pair of equal rows has a kink, and a gradient of 0.
 
     Returns:
         Scalar. Half precision is computed in float32.

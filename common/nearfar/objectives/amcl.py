@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from nearfar.checks import check_choice, check_counts, check_weights
+from nearfar.objectives.bounded_temperature import bounded_temperature, logit_of_temperature
 from nearfar.objectives.denominator import NotSelf
 from nearfar.objectives.direction import log_add
 from nearfar.objectives.logsumexp import log_sum_exp
@@ -35,7 +36,6 @@ from nearfar.objectives.views import at_least_float32, check_views
 
 Negatives: TypeAlias = Literal["lse", "max"]
 Form: TypeAlias = Literal["pair", "row"]
-LOWEST, HIGHEST = 1e-5, 2.0  # temperature
 HIDDEN = 128
 
 
@@ -73,13 +73,11 @@ class PairTemperature(nn.Module):
 
     def __init__(self, dim: int, initial: float = 0.1) -> None:
         super().__init__()
-        if not LOWEST < initial < HIGHEST:
-            raise ValueError(f"initial: a temperature between {LOWEST} and {HIGHEST} expected, got {initial}")
+        bias = logit_of_temperature("initial", initial)
         self.hidden, self.out = nn.Linear(2 * dim, HIDDEN), nn.Linear(HIDDEN, 1)
-        share = torch.tensor((initial - LOWEST) / (HIGHEST - LOWEST))
         with torch.no_grad():
             self.out.weight.mul_(0.1)
-            self.out.bias.copy_(share.logit())
+            self.out.bias.fill_(bias)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """One temperature a pair.
@@ -89,7 +87,7 @@ class PairTemperature(nn.Module):
             b: Same shape as ``a``.
         """
         logit: Tensor = self.out(self.hidden(torch.cat([a, b], -1)).relu())[..., 0]
-        return LOWEST + (HIGHEST - LOWEST) * logit.sigmoid()
+        return bounded_temperature(logit)
 
 
 class AMCL(Objective):
@@ -130,10 +128,7 @@ class AMCL(Objective):
         check_weights(beta=beta)
         check_choice("negatives", negatives, get_args(Negatives))
         check_choice("form", form, get_args(Form))
-        if not LOWEST < initial_temperature < HIGHEST:
-            raise ValueError(
-                f"initial_temperature: a number between {LOWEST} and {HIGHEST} expected, got {initial_temperature}"
-            )
+        logit_of_temperature("initial_temperature", initial_temperature)  # to refuse it by its name
         super().__init__(
             dim=dim,
             heads=heads,

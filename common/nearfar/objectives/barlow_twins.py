@@ -25,6 +25,29 @@ from nearfar.objectives.objective import Objective
 from nearfar.objectives.views import at_least_float32, check_views
 
 
+def cross_correlation(a: Tensor, b: Tensor, eps: float = 1e-5) -> Tensor:
+    """Correlation over the batch of every feature of one view with every one of the other.
+
+    Args:
+        a: First view, shape ``(N, d)`` with N at least 2, checked.
+        b: Second view, same shape as ``a``.
+        eps: Added to every variance.
+
+    Returns:
+        Shape ``(d, d)``, rows for features of ``a``. Half precision and autocast are computed in float32.
+
+    Example:
+        >>> a = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        >>> cross_correlation(a, a.flip(1), eps=1e-9)
+        tensor([[0., 1.],
+                [1., 0.]])
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        # In training mode batch normalisation divides by the biased deviation.
+        a, b = (F.batch_norm(at_least_float32(x), None, None, training=True, eps=eps) for x in (a, b))
+        return a.mT @ b / len(a)
+
+
 def barlow_twins_loss(
     a: Tensor, b: Tensor, *, off_diagonal_weight: float | Literal["1/d"] = 5e-3, eps: float = 1e-5
 ) -> Tensor:
@@ -52,17 +75,23 @@ def barlow_twins_loss(
         3.0
     """
     check_views(2, a=a, b=b)
-    _check_numbers(off_diagonal_weight, eps)
+    check_numbers(off_diagonal_weight, eps)
     weight = 1 / a.shape[1] if isinstance(off_diagonal_weight, str) else off_diagonal_weight
-    with torch.autocast(a.device.type, enabled=False):
-        # In training mode batch normalisation divides by the biased deviation.
-        a, b = (F.batch_norm(at_least_float32(x), None, None, training=True, eps=eps) for x in (a, b))
-        correlation = a.mT @ b / len(a)
-        off_diagonal = correlation.square().fill_diagonal_(0).sum()
-        return (1 - correlation.diagonal()).square().sum() + weight * off_diagonal
+    correlation = cross_correlation(a, b, eps)
+    off_diagonal = correlation.square().fill_diagonal_(0).sum()
+    return (1 - correlation.diagonal()).square().sum() + weight * off_diagonal
 
 
-def _check_numbers(off_diagonal_weight: float | Literal["1/d"], eps: float) -> None:
+def check_numbers(off_diagonal_weight: float | Literal["1/d"], eps: float) -> None:
+    """Raise ValueError unless both are what :func:`barlow_twins_loss` takes.
+
+    Args:
+        off_diagonal_weight: Wanted not negative, or ``"1/d"``.
+        eps: Wanted positive.
+
+    Raises:
+        ValueError: If they are not.
+    """
     if isinstance(off_diagonal_weight, str):
         check_choice("off_diagonal_weight", off_diagonal_weight, ("1/d",))
     else:
@@ -83,7 +112,7 @@ class BarlowTwins(Objective):
     """
 
     def __init__(self, off_diagonal_weight: float | Literal["1/d"] = 5e-3, eps: float = 1e-5) -> None:
-        _check_numbers(off_diagonal_weight, eps)
+        check_numbers(off_diagonal_weight, eps)
         super().__init__(off_diagonal_weight=off_diagonal_weight, eps=eps)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:

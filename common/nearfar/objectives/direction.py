@@ -62,7 +62,6 @@ class Direction:
             "on_empty='zero' allows it"
         )
 
-
     def marked(self, loss: Tensor, ranks: Ranks) -> Tensor:
         """The loss as it is; on a GPU, NaN if no row counts.
 

@@ -39,7 +39,8 @@ def alignment(z1: Tensor, z2: Tensor, *, power: float = 2.0) -> Tensor:
         power: Exponent p.
 
     Returns:
-        Scalar, differentiable.
+        Scalar, differentiable; pairs of equal rows have a gradient of 0, also below an exponent of 2, where there is a
+        kink.
 
     Raises:
         ValueError: If a shape or dtype does not fit or ``power`` is not positive.
@@ -52,7 +53,12 @@ def alignment(z1: Tensor, z2: Tensor, *, power: float = 2.0) -> Tensor:
     check_views(z1=z1, z2=z2)
     check_positive(power=power)
     first, second = (smooth_normalize(at_least_float32(z)) for z in (z1, z2))
-    return (first - second).square().sum(-1).pow(power / 2).mean()
+    squared = (first - second).square().sum(-1)
+    if power == 2:
+        return squared.mean()
+    # Where rows are equal a power has a derivative of infinity times 0; a mask of zeros lets NaNs through.
+    equal = squared == 0
+    return torch.where(equal, 0, torch.where(equal, 1, squared).pow(power / 2)).mean()
 
 
 def uniformity(z: Tensor, *, t: float = 2.0) -> Tensor:

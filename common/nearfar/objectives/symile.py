@@ -20,15 +20,14 @@ import torch
 from torch import Tensor
 
 from nearfar.checks import check_choice, check_features, check_temperature
-from nearfar.objectives import row_tiles
 from nearfar.objectives.contrast import Temperature
 from nearfar.objectives.denominator import All, NotSelf
 from nearfar.objectives.direction import log_add
 from nearfar.objectives.logsumexp import Backend, log_sum_exp
-from nearfar.objectives.row_tiles import by_row_tiles
 from nearfar.objectives.similarity import smooth_normalize
 from nearfar.objectives.softmax import SoftmaxObjective
 from nearfar.objectives.temperature import inverse_temperature
+from nearfar.objectives.triple_sums import log_sums_over_pairs
 from nearfar.objectives.views import at_least_float32, stacked_views
 from nearfar.runtime import to_device
 
@@ -65,7 +64,7 @@ def symile_loss(
         views: The modalities, shape ``(M, N, d)`` with M at least 2; normalised here.
         temperature: A positive number or scalar tensor.
         negatives: ``"n"`` or ``"n_squared"``, the latter for at most three modalities. Three take N^3 d products,
-            in the memory of a tile.
+            in the memory of a tile, and no second derivatives.
         rng: Draws the combinations of ``"n"``, on the CPU.
         backend: As of ``contrast``.
 
@@ -98,8 +97,7 @@ def symile_loss(
             assert columns is not None
             return ((rows + columns) / 2 - positive).mean()
         x, y, z = unit
-        over_pairs = [_over_pairs(a * scale, b, c) for a, b, c in ((x, y, z), (y, z, x), (z, x, y))]
-        return (torch.stack(over_pairs) - positive).mean()
+        return (torch.stack(log_sums_over_pairs(x * scale, y, z)) - positive).mean()
 
 
 def _product(factors: list[Tensor]) -> Tensor:
@@ -117,21 +115,6 @@ def _shuffled_products(views: Tensor, rng: torch.Generator) -> Tensor:
         others = (view for m, view in enumerate(views) if m != anchor)
         products.append(_product([view[order] for view, order in zip(others, orders, strict=True)]))
     return torch.stack(products)
-
-
-def _over_pairs(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    """Log-sum-exp over all pairs (a, b) of the sum of x_i y_a z_b; shapes ``(N, d)``, returns ``(N,)``."""
-    num_rows, num_features = x.shape
-    row = num_rows + num_features  # numbers of one pair (i, a)
-
-    def of_anchors(anchors: Tensor) -> Tensor:
-        def of_second(second: Tensor) -> Tensor:
-            return ((second[:, None] * anchors) @ z.mT).logsumexp(-1)
-
-        return by_row_tiles(of_second, y, width=len(anchors) * row).logsumexp(0)
-
-    # An anchor whose own N x N table is too large is cut once more, inside.
-    return by_row_tiles(of_anchors, x, width=min(num_rows * row, row_tiles.NUMBERS))
 
 
 def _check(

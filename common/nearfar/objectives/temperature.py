@@ -14,8 +14,8 @@ def inverse_temperature(temperature: float | Tensor, like: Tensor) -> float | Te
     """What logits are multiplied by, in the precision and on the device that they are computed in.
 
     Args:
-        temperature: A number or a tensor of one value, checked.
-        like: Has the dtype and the device.
+        temperature: A number or a tensor of one value, ``()`` or ``(1,)``, checked.
+        like: Shape ``(...,)``; has the dtype and the device.
 
     Returns:
         A number, or a scalar tensor with the gradient of ``temperature``.

@@ -40,7 +40,7 @@ def check_more(name: str, more: Tensor, like: Tensor, *, shape: str = "(K, N, d)
 
     Args:
         name: What to call it.
-        more: The argument.
+        more: The argument; wanted of shape ``(K, N, d)``.
         like: What each is to be like, shape ``(N, d)``, checked.
         shape: How to describe the wanted shape.
         least: Fewest allowed.

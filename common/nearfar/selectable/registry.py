@@ -190,6 +190,15 @@ OBJECTIVES = _by_name(
             cost="N d^2",
         ),
         ObjectiveEntry(
+            "adaptive_barlow",
+            "the same, with a learned temperature for every pair of features",
+            "Wang et al., ECCV 2024",
+            f"{_IN}.adaptive_barlow:AdaptiveBarlow",
+            s.AdaptiveBarlowSettings,
+            sizes=_DIM,
+            cost="N d^2",
+        ),
+        ObjectiveEntry(
             "vicreg",
             "near views, spread and uncorrelated features",
             "Bardes et al., ICLR 2022",

@@ -83,6 +83,14 @@ class BarlowTwinsSettings(ObjectiveSettings):
     off_diagonal_weight: float = _weight(5e-3, "correlations of different features")
 
 
+class AdaptiveBarlowSettings(ObjectiveSettings):
+    """Barlow Twins with learned temperatures."""
+
+    name: Literal["adaptive_barlow"] = "adaptive_barlow"
+    off_diagonal_weight: float = _weight(5e-3, "correlations of different features")
+    beta: float = _weight(1e-3, "the price of temperatures")
+
+
 class VICRegSettings(ObjectiveSettings):
     """Invariance, variance, covariance."""
 

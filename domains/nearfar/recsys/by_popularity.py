@@ -34,7 +34,7 @@ def popularity_bounds(counts: NDArray[np.integer], share: float = SHARE) -> tupl
         Rarer than the first is the tail, more popular than the second the head.
 
     Example:
-        >>> popularity_bounds(np.array([0, 1, 1, 5, 5, 8]))  # 2, 10 and 8 of 20 events
+        >>> popularity_bounds(np.array([0, 1, 1, 5, 5, 5, 6]))  # 2, 15 and 6 of 23 events
         (5, 5)
     """
     count, items = np.unique(counts, return_counts=True)

@@ -46,7 +46,7 @@ def check_diversity(diversity: object) -> None:
 
 
 def relative_scores(scores: Tensor) -> Tensor:
-    """Scores of every row as shares of its range: 1 for the best candidate, 0 for the worst, and so for all of equals.
+    """Scores of every row as shares of its range: 1 for the best, 0 for the worst; all 0 if they are equal.
 
     Args:
         scores: Shape ``(B, M)``; minus infinity for one that may not come, and stays.

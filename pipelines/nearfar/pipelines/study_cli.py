@@ -1,4 +1,4 @@
-"""What the command lines of experiments have in common: options, refusals before anything is trained, exit codes."""
+"""What the command lines of experiments have in common: options, refusals before training, exit codes."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
@@ -33,6 +34,14 @@ class ContrastConfig(Settings):
     crop_ratio: float = Field(0.5, ge=0, lt=1, description="Share of a history removed by crop.")
     mask_ratio: float = Field(0.5, ge=0, lt=1, description="Share of a history hidden by mask.")
     reorder_ratio: float = Field(0.8, ge=0, le=1, description="Share of a history shuffled by reorder.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, values: Any) -> Any:
+        # Models saved before `objective` became the name of a loss call it so.
+        if isinstance(values, Mapping) and values.get("objective") in ("mclrec", "spread"):
+            return {**{k: v for k, v in values.items() if k != "objective"}, "form": values["objective"]}
+        return values
 
 
 class AugmenterConfig(Settings):

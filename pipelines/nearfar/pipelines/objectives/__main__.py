@@ -9,9 +9,9 @@ from pathlib import Path
 
 from nearfar.messages import warn
 from nearfar.optional import installed
+from nearfar.pipelines.objectives import recipes
 from nearfar.pipelines.objectives.arenas import ARENAS, Arena
 from nearfar.pipelines.objectives.comparison import ArenaResult, compare
-from nearfar.pipelines.objectives.recipes import FOLDER
 from nearfar.pipelines.objectives.search import search
 from nearfar.pipelines.objectives.tables import markdown
 from nearfar.pipelines.study_cli import (
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3, help="compare: runs of every objective")
     parser.add_argument("--trials", type=int, default=6, help="tune: trials of every objective")
     parser.add_argument("--workers", type=int, default=2, help="processes")
-    parser.add_argument("--recipes", type=Path, default=FOLDER, help="folder of the recipes")
+    parser.add_argument("--recipes", type=Path, default=recipes.FOLDER, help="folder of the recipes")
     parser.add_argument("--plot", type=Path, help="compare: file for the picture")
     add_output_options(parser)
     return exit_code(_run, parser, arguments)
@@ -61,9 +61,13 @@ def _run(given: argparse.Namespace) -> None:
             report=(lambda line: None) if given.quiet else warn,  # noqa: ARG005
         )
         return
-    store = None if given.no_tracking else study_store()
+    searched = [arena for arena in arenas if recipes.read(arena.domain, given.recipes)]
+    for arena in arenas:
+        if arena not in searched:
+            warn(f"{arena.domain} is skipped: nothing was searched there; make tune-objectives does")
+    store = None if given.no_tracking or not searched else study_store()
     results = compare(
-        arenas,
+        searched,
         seeds=given.seeds,
         workers=given.workers,
         rows=given.objectives,

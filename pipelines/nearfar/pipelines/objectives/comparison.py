@@ -85,6 +85,8 @@ def compare(
         ConfigError: If an objective has no recipe.
         NearfarError: The first error of any run.
     """
+    if not arenas:
+        raise ConfigError("domains: at least one expected, got none")
     jobs: dict[tuple[str, str], Job] = {}
     for arena in arenas:
         found = recipes.read(arena.domain, folder)
