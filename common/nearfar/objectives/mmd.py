@@ -82,7 +82,7 @@ def _by_rows(both: Tensor, kind: Divergence) -> Tensor:
         kernel = _kernel(squared.clamp(min=0), width)
         return torch.stack([kernel[:, :rows].sum(1), kernel[:, rows:].sum(1)], 1)
 
-    over_x, over_v = row_tiles.by_row_tiles(sums, centred, width=2 * NUM_KERNELS * len(both)).unbind(1)
+    over_x, over_v = row_tiles.by_row_tiles(sums, centred, width=2 * len(both)).unbind(1)
     if kind == "mmd":
         difference = over_x - over_v
         return (difference[:rows].mean() - difference[rows:].mean()) / rows

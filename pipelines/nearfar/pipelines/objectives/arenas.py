@@ -107,7 +107,7 @@ ARENAS: Mapping[str, Arena] = {
             "graph",
             "graph.contrast",
             "digits",
-            ("epochs=40", "selection.every=40"),
+            ("epochs=40", "selection.every=40", "selection.take=last"),
             "test/f1_micro",
             "digits, each image joined to those most like it: F1 of a probe",
             "GRACE",
