@@ -43,16 +43,20 @@ def chosen_loss(
     """
     x: Any = in_precision_of(projected, batch.x)
     needs, found = objective.needs, {}
-    own = slice(None) if ranks.group is None else ranks.own_rows
+    own = ranks.own_rows
 
-    def encoded(encode: nn.Module, stream: str) -> list[Tensor]:
-        return _together(encode, [_part(view, ranks) for view in inputs.two_views(x, ctx.rng(stream))])
+    def drawn(stream: str) -> list[Any]:
+        views = inputs.two_views(x, ctx.rng(stream))
+        return [
+            view if ranks.group is None else view[own] for view in views
+        ]  # of any kind where all are here
 
-    first, second = encoded(projected, "views")
+    views = drawn("views")
+    first, second = _together(projected, views)
     if objective.slow is not None:
-        found["target_first"], found["target_second"] = encoded(objective.slow, "views")
+        found["target_first"], found["target_second"] = _together(objective.slow, views)
     if needs("more"):
-        found["more"] = torch.stack(encoded(projected, "more_views"))
+        found["more"] = torch.stack(_together(projected, drawn("more_views")))
     if needs("labels"):
         found["labels"] = batch.given[own]
     if needs("rows"):
@@ -65,10 +69,6 @@ def chosen_loss(
         found["surface"] = flat.mean(1)[own]
     loss: Tensor = objective(ViewBatch(first, second, ctx.rng("objective"), **found), ranks)
     return loss
-
-
-def _part(view: Any, ranks: Ranks) -> Any:
-    return view if ranks.group is None else view[ranks.own_rows]
 
 
 def _together(encode: nn.Module, views: list[Any]) -> list[Tensor]:

@@ -30,12 +30,11 @@ def read_objective(offers: Offers) -> Callable[[type[Any], Any], Any]:
     """
 
     def read(cls: type[Any], given: Any) -> Any:  # noqa: ARG001 - as pydantic calls it
-        if given is None or isinstance(given, ObjectiveSettings):
-            values: Mapping[str, Any] = {} if given is None else given.model_dump()
-        else:
-            values = {"name": given} if isinstance(given, str) else given
         if given is None:
             return None
+        values = given.model_dump() if isinstance(given, ObjectiveSettings) else given
+        if isinstance(values, str):
+            values = {"name": values}
         entry = _entry(values, offers)
         refusal = offers.refusal(entry.needs)
         if refusal is not None:
