@@ -9,37 +9,18 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from nearfar.objectives.ranks import Ranks
 from nearfar.selectable import OBJECTIVES
-from nearfar.selectable.objective import SelectedObjective
-from nearfar.selectable.view_batch import ViewBatch
+from nearfar.testing.view_batches import built, fields, step
 
 ROWS, DIM = (7, 5), 8
-TRAINED = ("first", "second", "more", "wrong")
 
 
-def whole(dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+def whole() -> dict[str, Tensor]:
     """All fields of the whole batch."""
-    rng = torch.Generator().manual_seed(0)
-    count = sum(ROWS)
-
-    def drawn(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=rng, dtype=dtype)
-
-    return {
-        "first": drawn(count, DIM),
-        "second": drawn(count, DIM),
-        "more": drawn(2, count, DIM),
-        "wrong": drawn(count, 2, DIM),
-        "target_first": drawn(count, DIM),
-        "target_second": drawn(count, DIM),
-        "labels": torch.randint(3, (count,), generator=rng),
-        "side": drawn(count, 4),
-        "surface": drawn(count),
-        "rows": torch.randperm(40, generator=rng)[:count],
-    }
+    return fields(sum(ROWS), DIM)
 
 
 def part(name: str, x: Tensor, rows: slice) -> Tensor:
@@ -47,28 +28,14 @@ def part(name: str, x: Tensor, rows: slice) -> Tensor:
     return x[:, rows] if name == "more" else x[rows]
 
 
-def computed(name: str, fields: dict[str, Tensor], ranks: Ranks | None) -> dict[str, Any]:
-    """Loss of a step that follows another one, and its gradients.
-
-    Two steps, so that queues and memories hold something.
-    """
-    entry = OBJECTIVES[name]
-    sizes: Any = {"dim": DIM, "num_classes": 3, "num_rows": 40}
-    small = {"capacity": 12, "prototypes": 2, "neighbours": 1} if name == "beclr" else {}
-    settings = entry.settings.model_validate(small | ({"groups": 4} if name == "whitened" else {}))
-    objective = SelectedObjective(settings, sizes, 0, nn.Identity()).double()
-    leaves = {key: fields[key].clone().requires_grad_() for key in TRAINED}
-    for step in range(2):
-        batch = ViewBatch(rng=torch.Generator().manual_seed(step), **{**fields, **leaves})
-        objective.zero_grad()
-        for leaf in leaves.values():
-            leaf.grad = None
-        loss = objective(batch, ranks)
-        loss.backward()
-        objective.after_step(nn.Identity())
+def computed(name: str, given: dict[str, Tensor], ranks: Ranks | None) -> dict[str, Any]:
+    """Loss of a step that follows another one, so that queues and memories hold something, and its gradients."""
+    objective = built(name, sum(ROWS), DIM)
+    for seed in range(2):
+        loss, rows = step(objective, given, seed, ranks)
     return {
-        "loss": loss.detach(),
-        "rows": {key: leaf.grad for key, leaf in leaves.items()},
+        "loss": loss,
+        "rows": rows,
         "own": {key: p.grad for key, p in objective.loss.named_parameters()},
         "state": dict(objective.loss.state_dict().items()),
     }
@@ -80,8 +47,8 @@ def main(folder: Path) -> None:
     dist.init_process_group("gloo")
     rank = dist.get_rank()
     ranks = Ranks.of(dist.group.WORLD, ROWS[rank], ROWS[rank], torch.device("cpu"))
-    fields = {key: part(key, x, ranks.own_rows) for key, x in whole().items()}
-    torch.save({name: computed(name, fields, ranks) for name in OBJECTIVES}, folder / f"{rank}.pt")
+    mine = {key: part(key, x, ranks.own_rows) for key, x in whole().items()}
+    torch.save({name: computed(name, mine, ranks) for name in OBJECTIVES}, folder / f"{rank}.pt")
     dist.barrier()
     sys.stdout.flush()
     os._exit(0)  # gloo's threads may outlive the group

@@ -13,6 +13,7 @@ from nearfar.pipelines.registry import find
 from nearfar.pipelines.settings import resolve_settings
 from nearfar.runtime import Runtime
 from nearfar.selectable import OBJECTIVES
+from nearfar.testing.view_batches import SMALL
 from nearfar.training import Trainer
 
 METHODS = ("graph.contrast", "timeseries.autotcl", "recsys.mclrec", "calibration.rcal", "longtail.supcon")
@@ -37,16 +38,6 @@ FAST = _one_domain_each()
 CASES = [
     pytest.param(*pair, id="-".join(pair), marks=() if pair in FAST else pytest.mark.slow) for pair in PAIRS
 ]
-# Small enough that memories fill and stages change within a few steps.
-SMALL = {
-    "moco": {"queue": 24},
-    "crd": {"queue": 24},
-    "beclr": {"capacity": 24, "prototypes": 3, "neighbours": 2},
-    "multistage": {"clusters": 2, "stage_steps": 2},
-    "debcse": {"negatives": 4},
-    "mined": {"count": 4},
-    "distilled": {"count": 4},
-}
 
 
 class Run:

@@ -34,6 +34,7 @@ class Arena:
         own_ranges: Searched for its own loss besides.
         untrained: Settings of a run without training; ``None`` where the method cannot be had without.
         trials: Settings of the search alone: there it is selected by rows that are not trained on.
+        only: Settings of single objectives, where their defaults do not fit.
     """
 
     domain: str
@@ -47,6 +48,7 @@ class Arena:
     own_ranges: Mapping[str, Range] = field(default_factory=dict)
     untrained: tuple[str, ...] = ("epochs=0",)
     trials: tuple[str, ...] = ()
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def objectives(self) -> list[str]:
@@ -68,7 +70,7 @@ class Arena:
         words = (f"data={self.data}", *self.words)
         if row == UNTRAINED:
             return (*words, *self.untrained)
-        return words if row == OWN else (*words, f"objective={row}")
+        return words if row == OWN else (*words, f"objective={row}", *self.only.get(row, ()))
 
     def space(self, row: str) -> dict[str, Range]:
         """What is searched.
@@ -123,7 +125,7 @@ ARENAS: Mapping[str, Arena] = {
                 "contrast.form=pooled",
                 "contrast.local=0",
                 "encoder.hidden=16",
-                "encoder.dim=4",
+                "encoder.dim=2",
                 "encoder.depth=4",
                 "average=false",
                 "batch_size=40",
@@ -132,10 +134,11 @@ ARENAS: Mapping[str, Arena] = {
                 "selection.take=last",
             ),
             "test/accuracy",
-            "BasicMotions, four numbers a series: accuracy of a support vector machine",
+            "BasicMotions, two numbers a series: accuracy of a support vector machine",
             "InfoNCE with random views",
             {"optim.lr": Float(1e-4, 1e-2, log=True)},
             {"contrast.temperature": TEMPERATURE},
+            only={"whitened": ("objective.groups=1",)},
         ),
         Arena(
             "recsys",
