@@ -75,6 +75,12 @@ def test_the_table() -> None:
     assert lines[5] == "| *no contrast* | 90.0 ± 0.0 | 0.0 ± 0.0 | |"
 
 
+def test_small_numbers_have_two_digits() -> None:
+    table = markdown([result("recsys", untrained=(0.06, 0.06), own=(0.061, 0.063), dcl=(0.05, 0.05))])
+    assert "| *the method's own* | **6.20 ± 0.14** | |" in table
+    assert "| dcl | 5.00 ± 0.00 | 2.0 |" in table
+
+
 def test_the_picture() -> None:
     pytest.importorskip("matplotlib")
     from nearfar.pipelines.objectives.plot import draw

@@ -55,5 +55,6 @@ def _ranked(result: ArenaResult) -> list[str]:
 def _cell(result: ArenaResult, row: str, best: float) -> str:
     if row not in result.values:
         return "-"
-    text = f"{100 * result.mean(row):.1f} ± {100 * result.std(row):.1f}"
+    digits = 1 if best >= 0.1 else 2  # ranks among all items are small numbers
+    text = f"{100 * result.mean(row):.{digits}f} ± {100 * result.std(row):.{digits}f}"
     return f"**{text}**" if result.mean(row) == best and row != UNTRAINED else text
