@@ -17,6 +17,7 @@ from nearfar.errors import ConfigError, DivergedError, StorageError
 from nearfar.optional import installed
 from nearfar.pipelines.cli import run as command_line
 from nearfar.pipelines.ends import translate
+from nearfar.pipelines.registry import find
 from nearfar.pipelines.seeds import Job, run_jobs, summarise
 from nearfar.pipelines.train import train
 from nearfar.recsys import Recommender
@@ -229,3 +230,16 @@ def test_errors_of_torch_and_the_system_get_their_exit_codes() -> None:
     other = ValueError("something else")
     assert translate(other) is other
     assert DivergedError.exit_code == 4
+
+
+@pytest.mark.parametrize("method", ["graph.pot", "timeseries.autotcl", "calibration.rcal", "longtail.supcon"])
+def test_plots_are_left_out_where_nobody_looks(method: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    words = [*find(method).load("example")(tmp_path), "tracking.enabled=false"]
+    drawn, plain = tmp_path / "drawn", tmp_path / "plain"
+    with_plots = train(method, [*words, f"output_dir={drawn}"], quiet=True)
+    without = train(method, [*words, f"output_dir={plain}", "tracking.plots=false"], quiet=True)
+    assert len(list(drawn.glob("*.png"))) > 1
+    assert not list(plain.rglob("*.png"))
+    measured = [name for name in with_plots.metrics if not name.startswith("perf/")]
+    assert {n: with_plots.metrics[n] for n in measured} == {n: without.metrics[n] for n in measured}

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from nearfar.config.settings import Settings
+from nearfar.optional import installed
 
 OptimizerName: TypeAlias = Literal["adam", "adamw", "sgd", "lion"]
 
@@ -64,6 +65,12 @@ class TrackingConfig(Settings):
     )
     flush_seconds: float = Field(2.0, gt=0, le=60, description="Longest time a value waits to be sent.")
     log_model: bool = Field(True, description="Store the trained model with its signature.")
+    plots: bool = Field(True, description="Draw curves and whatever else the method shows, with matplotlib.")
+
+    @property
+    def draws(self) -> bool:
+        """Whether there are plots: they are wanted, and matplotlib is installed."""
+        return self.plots and installed("matplotlib")
 
 
 class RunConfig(Settings):

@@ -83,12 +83,12 @@ def step(
 
     Args:
         objective: Its own gradients are set anew.
-        given: Of :func:`fields`, on the objective's device.
+        given: Of :func:`fields`, N rows each (``more`` has shape ``(views, N, d)``), on the objective's device.
         seed: Of what the step draws.
         ranks: The processes that share the batch, if there are several.
 
     Returns:
-        The loss, and by name the gradient of every trained field; ``None`` where the objective does not look.
+        The loss, a scalar, and by name the gradient of every trained field, of its shape; ``None`` where the objective does not look.
     """
     leaves = {name: given[name].detach().clone().requires_grad_() for name in TRAINED}
     objective.zero_grad()

@@ -21,7 +21,6 @@ from nearfar.classification.task import ClassificationTask, predicted
 from nearfar.data.csv_text import csv_text
 from nearfar.data.predictions import FILE, TestPredictions
 from nearfar.labels import head_classes, purity
-from nearfar.optional import installed
 
 CLASSES, SUSPECTS = "classes.csv", "suspects.csv"
 CONFUSION, DONORS = "confusion.png", "donors.png"
@@ -63,7 +62,7 @@ class CalibrationTask(ClassificationTask):
         if kept is not None:
             learnt = predicted(method, method.head, self.inputs)
             write_atomically(folder / SUSPECTS, self._suspect_table(kept, learnt))
-        if installed("matplotlib"):
+        if self.config.tracking.draws:
             draw_confusion(y, guess, data.classes, folder / CONFUSION)
             if gaussians is not None:
                 draw_donors(gaussians, data.classes, folder / DONORS)

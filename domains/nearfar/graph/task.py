@@ -21,7 +21,7 @@ from nearfar.graph.datasets import load_dataset
 from nearfar.graph.linear_probe import linear_probe
 from nearfar.graph.logistic_probe import logistic_probe
 from nearfar.graph.saved import save_encoder
-from nearfar.optional import installed, require
+from nearfar.optional import require
 from nearfar.runtime import Runtime, generator
 from nearfar.training import BatchSource, Cases, DatasetCard, Method, Task
 
@@ -106,7 +106,7 @@ class GraphTask(Task):
         TestPredictions.of(mask.nonzero()[:, 0], y[mask], predicted[mask]).write(folder / FILE)
         summaries = {f"{one.p:g}": one.summary() for one in certificates}
         write_atomically(folder / CERTIFICATES, json.dumps(summaries, indent=2))
-        if installed("matplotlib"):
+        if self.config.tracking.draws:
             plot_compactness(certificates, folder / PLOT)
         return metrics
 

@@ -25,7 +25,6 @@ from nearfar.longtail.config import LongTailConfig
 from nearfar.longtail.embedding_plot import draw_embeddings
 from nearfar.longtail.hidden_classes import fine_probe, hidden_nmi, subclass_purity
 from nearfar.longtail.second_stage import second_stage
-from nearfar.optional import installed
 
 CLASSES, SUBCLASSES = "classes.csv", "subclasses.csv"
 CONFUSION, EMBEDDINGS = "confusion.png", "embeddings.png"
@@ -75,7 +74,7 @@ class LongTailTask(ClassificationTask):
         write_atomically(folder / CLASSES, self._class_table(method, recall))
         if _has_subclasses(method):
             write_atomically(folder / SUBCLASSES, self._subclass_table(method))
-        if installed("matplotlib"):
+        if self.config.tracking.draws:
             draw_confusion(y, guess, data.classes, folder / CONFUSION)
             untrained: Any = self.build(self.config)
             before = representations(untrained.encoder, self.inputs)

@@ -22,7 +22,6 @@ from torch import Tensor
 from nearfar.atomic import write_atomically
 from nearfar.config import RunConfig
 from nearfar.data.predictions import FILE, TestPredictions
-from nearfar.optional import installed
 from nearfar.runtime import Runtime
 from nearfar.timeseries.classification.cross_validation import cross_validated_accuracy
 from nearfar.timeseries.classification.knn_probe import nearest_neighbor_baseline
@@ -127,7 +126,7 @@ class SeriesTask(Task):
             metrics = self._test_forecasts(method, untrained, folder)
         else:
             metrics = self._test_classes(method, untrained, folder)
-        if installed("matplotlib") and getattr(method, "augmenter", None) is not None:
+        if self.config.tracking.draws and getattr(method, "augmenter", None) is not None:
             plot_masks(method.augmenter, self._examples(), folder / MASKS)
         return metrics
 

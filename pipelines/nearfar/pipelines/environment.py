@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,7 +19,6 @@ from nearfar.optional import installed, require
 
 def describe_environment() -> dict[str, Any]:
     """Versions of everything installed, CPU, threads, GPU and driver."""
-    packages = {dist.name: dist.version for dist in importlib.metadata.distributions() if dist.name}
     return {
         "nearfar": version.get(),
         "python": sys.version.split()[0],
@@ -28,8 +28,14 @@ def describe_environment() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "cuda": torch.version.cuda,
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "packages": dict(sorted(packages.items(), key=lambda entry: entry[0].lower())),
+        "packages": _packages(),
     }
+
+
+@cache  # some hundred files to read, half a second; and what a process has imported does not change any more
+def _packages() -> dict[str, str]:
+    found = {dist.name: dist.version for dist in importlib.metadata.distributions() if dist.name}
+    return dict(sorted(found.items(), key=lambda entry: entry[0].lower()))
 
 
 def process_started() -> str:

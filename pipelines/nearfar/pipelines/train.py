@@ -306,7 +306,7 @@ class _Work:
         curves = Curves.read(folder.outbox)
         curves.write_csv(folder.curves_csv)
         run.artifact(folder.curves_csv, "curves")
-        if installed("matplotlib"):
+        if self.config.tracking.draws:
             title = f"{self.entry.name} on {self.task.card.name}, seed {self.config.seed}"
             curves.draw(folder.curves_png, title, self.config.selection.metric)
             if folder.curves_png.exists():

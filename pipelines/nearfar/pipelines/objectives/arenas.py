@@ -16,6 +16,8 @@ OWN = "own"
 """The loss the method has without ``objective``."""
 UNTRAINED = "untrained"
 """The encoder as it is drawn."""
+QUICK = ("tracking.enabled=false", "tracking.plots=false", "num_threads=1")
+"""Settings of hundreds of short runs that nobody looks at one by one."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from nearfar.errors import ConfigError
 from nearfar.messages import warn
 from nearfar.pipelines.objectives import recipes
-from nearfar.pipelines.objectives.arenas import OWN, UNTRAINED, Arena
+from nearfar.pipelines.objectives.arenas import OWN, QUICK, UNTRAINED, Arena
 from nearfar.pipelines.seeds import Job, run_jobs
 
 FIRST_SEED = 1000
@@ -99,8 +99,8 @@ def compare(
                 )
             tuned = recipes.words(found.get(row, {}))
             place = f"output_dir=outputs/objectives/{arena.domain}/{row}"
-            fixed = ("tracking.enabled=false", "num_threads=1", f"seed={FIRST_SEED}", place)
-            jobs[arena.domain, row] = Job(arena.method, (*arena.settings(row), *tuned, *fixed), None, seeds)
+            words = (*arena.settings(row), *tuned, *QUICK, f"seed={FIRST_SEED}", place)
+            jobs[arena.domain, row] = Job(arena.method, words, None, seeds)
     groups = run_jobs(list(jobs.values()), workers=workers, quiet=quiet, report=report)
     outcomes = {key: group.outcomes for key, group in zip(jobs, groups, strict=True)}
     return [_result(arena, seeds, outcomes) for arena in arenas]

@@ -12,7 +12,7 @@ import yaml
 
 from nearfar.atomic import write_atomically
 from nearfar.pipelines.objectives import recipes
-from nearfar.pipelines.objectives.arenas import Arena
+from nearfar.pipelines.objectives.arenas import QUICK, Arena
 from nearfar.pipelines.seeds import worker_pool
 from nearfar.pipelines.tune import tune
 
@@ -80,7 +80,7 @@ def searched(arena: Arena, row: str, trials: int) -> tuple[dict[str, Any], float
     write_atomically(space, yaml.safe_dump(described))
     outcome = tune(
         arena.method,
-        [*arena.settings(row), *arena.trials, "tracking.enabled=false", "num_threads=1"],
+        [*arena.settings(row), *arena.trials, *QUICK],
         trials=trials,
         trial_seeds=1,
         seeds=0,
