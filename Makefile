@@ -101,7 +101,7 @@ hidden-classes: setup ## what SupCon, balanced softmax and SBCL keep of merged c
 objectives: setup ## every objective in every domain with the settings found for it, three seeds (half an hour; ARGS="--domains graph")
 	$(BIN)/python -m nearfar.pipelines.objectives compare $(ARGS)
 
-tune-objectives: setup ## search those settings, the same number of trials each (an hour; goes on where it was; ARGS)
+tune-objectives: setup ## search those settings, the same number of trials each (an hour and a half; goes on where it was; ARGS)
 	$(BIN)/python -m nearfar.pipelines.objectives tune $(ARGS)
 
 data: setup ## write the series that come with packages, and ETT tables of yours, where tsai looks (ARGS="--target . --data-dir DIR")

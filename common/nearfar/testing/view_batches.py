@@ -88,7 +88,8 @@ def step(
         ranks: The processes that share the batch, if there are several.
 
     Returns:
-        The loss, a scalar, and by name the gradient of every trained field, of its shape; ``None`` where the objective does not look.
+        The loss, a scalar, and by name the gradient of every trained field, of its shape; ``None`` where the
+        objective does not look.
     """
     leaves = {name: given[name].detach().clone().requires_grad_() for name in TRAINED}
     objective.zero_grad()
