@@ -98,7 +98,7 @@ tune-longtail: setup ## search the settings of SBCL on rows held out (METHOD, DA
 hidden-classes: setup ## what SupCon, balanced softmax and SBCL keep of merged classes of series and nodes (ARGS="--data-dir DIR --seeds 5")
 	$(BIN)/python -m nearfar.pipelines.hidden_classes $(ARGS)
 
-objectives: setup ## every objective in every domain with the settings found for it, three seeds (half an hour; ARGS="--domains graph")
+objectives: setup ## every objective in every domain with the settings found for it, three seeds (25 minutes; ARGS="--domains graph")
 	$(BIN)/python -m nearfar.pipelines.objectives compare $(ARGS)
 
 tune-objectives: setup ## search those settings, the same number of trials each (an hour and a half; goes on where it was; ARGS)
