@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from nearfar.pipelines.objectives.arenas import ARENAS
 from nearfar.pipelines.registry import find
 from nearfar.pipelines.settings import resolve_settings
 from nearfar.runtime import Runtime
@@ -16,7 +17,7 @@ from nearfar.selectable import OBJECTIVES
 from nearfar.testing.view_batches import SMALL
 from nearfar.training import Trainer
 
-METHODS = ("graph.contrast", "timeseries.autotcl", "recsys.mclrec", "calibration.rcal", "longtail.supcon")
+METHODS = tuple(arena.method for arena in ARENAS.values())
 PAIRS = [
     (method, name)
     for method in METHODS

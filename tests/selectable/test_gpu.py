@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from nearfar.pipelines.objectives.arenas import ARENAS
 from nearfar.pipelines.registry import find
 from nearfar.pipelines.settings import resolve_settings
 from nearfar.runtime import Runtime, to_device
@@ -18,7 +19,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
-METHODS = ("graph.contrast", "timeseries.autotcl", "recsys.mclrec", "calibration.rcal", "longtail.supcon")
+METHODS = tuple(arena.method for arena in ARENAS.values())
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
