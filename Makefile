@@ -18,7 +18,7 @@ TUNE = $(BIN)/nearfar tune $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --tri
 URI = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(CURDIR)/mlruns/mlflow.db)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-services reliability check recsys tune-recsys graph tune-graph timeseries tune-timeseries calibration tune-calibration noisy-labels longtail tune-longtail hidden-classes objectives tune-objectives data compare profile ui bench clean
+.PHONY: help setup demo test test-all test-services reliability check docs recsys tune-recsys graph tune-graph timeseries tune-timeseries calibration tune-calibration noisy-labels longtail tune-longtail hidden-classes objectives tune-objectives data compare profile ui bench clean
 
 help: ## print this table
 	@printf 'make <target> [METHOD=recsys.sasrec DATA=ml-100k SEEDS=3 WORKERS=2 DEVICE=auto ARGS="optim.lr=5e-4"]\n\n'
@@ -48,6 +48,9 @@ check: setup ## format, lint and types, then the tests of layout and style
 	$(BIN)/ruff check .
 	$(BIN)/mypy common domains pipelines tests benchmarks
 	$(BIN)/python -m pytest -q tests/quality
+
+docs: setup ## build the documentation site in docs/_build; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going --color -b html docs docs/_build
 
 recsys: setup ## train a recommender (METHOD, DATA, SEEDS, WORKERS, DEVICE, ARGS)
 	$(TRAIN)
@@ -121,5 +124,5 @@ bench: ## run the benchmarks (BENCH=infonce for one, ARGS); each prints both sid
 	@for file in benchmarks/$(BENCH).py; do echo "$(BIN)/python $$file $(ARGS)"; $(BIN)/python $$file $(ARGS) || exit 1; done
 
 clean: ## remove caches and build products; runs and outputs stay
-	rm -rf dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf dist docs/_build docs/reference .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find common domains pipelines tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -50,15 +50,15 @@ def label_noise(
     them new labels. So the number of rows is exact, and that of a class is random with ``rate`` as its expected share.
     The generators of TABASCO toss a coin for each item instead; expectations are the same.
 
-    ==================  =====================================================================================
-    ``"imb"``           another class j with probability ``n_j / (n - n_i)``; RoLT, and RCAL's experiments
-    ``"sym"``           any other class, all alike; RoLT
-    ``"sym-inclusive"`` any class, its own too, so that ``rate * (K - 1) / K`` become wrong; TABASCO's "unif"
-    ``"pair"``          one other class, drawn for each class; TABASCO's "flip", which is also accepted
-    ``"pair-next"``     class ``i + 1``, and 0 after the last
-    ``"rolt-new"``      ``int(rate / r * n)`` rows, ``r = 1 - sum (n_k / n)^2``, any class j with probability
-                        ``n_j / n``, its own too: ``rate`` of all become wrong, of a large class fewer
-    ==================  =====================================================================================
+    ===================  ====================================================================================
+    ``"imb"``            another class j with probability ``n_j / (n - n_i)``; RoLT, and RCAL's experiments
+    ``"sym"``            any other class, all alike; RoLT
+    ``"sym-inclusive"``  any class, its own too, so that ``rate * (K - 1) / K`` become wrong; TABASCO's "unif"
+    ``"pair"``           one other class, drawn for each class; TABASCO's "flip", which is also accepted
+    ``"pair-next"``      class ``i + 1``, and 0 after the last
+    ``"rolt-new"``       ``int(rate / r * n)`` rows, ``r = 1 - sum (n_k / n)^2``, any class j with probability
+                         ``n_j / n``, its own too: ``rate`` of all become wrong, of a large class fewer
+    ===================  ====================================================================================
 
     RCAL: Zhang et al., ICCV 2023; RoLT: Wei et al., "Robust long-tailed learning under label noise", 2021; TABASCO: Lu
     et al., ICCV 2023.
@@ -84,8 +84,8 @@ def label_noise(
         >>> int(noisy.flipped.sum()), noisy.transition[0].round(3).tolist()
         (3, [0.5, 0.333, 0.167])
     """
-    if not 0 <= rate < 1:
-        raise ConfigError(f"rate: a share in [0, 1) expected, got {rate}")
+    if not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+        raise ConfigError(f"rate: a share in [0, 1) expected, got {rate!r}")
     if kind not in NOISE_KINDS:
         otherwise = f"choose {', '.join(NOISE_KINDS)}"
         raise ConfigError(f"kind: {kind!r} is unknown; {suggest(kind, NOISE_KINDS, otherwise)}")

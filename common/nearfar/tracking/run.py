@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from nearfar.errors import StorageError, first_line
+from nearfar.redaction import redacted, redacted_values
 from nearfar.tracking.courier import UNSENT_PARENT, Courier
 from nearfar.tracking.delivery import Delivery
 from nearfar.tracking.journal import Journal, Operation, header, operations
@@ -45,7 +46,7 @@ class Run(Protocol):
         """Store a file, or every file of a folder, as it is when it is delivered."""
 
     def model(self, arguments: Mapping[str, Any]) -> None:
-        """Store a pyfunc model: ``builder`` and ``folder`` as :meth:`Task.log_model` gives them."""
+        """Store a pyfunc model: ``builder`` and ``folder`` as :meth:`nearfar.training.Task.log_model` gives them."""
 
     def persist(self) -> None:
         """Have on disk what was said so far; for whoever is about to commit a checkpoint."""
@@ -118,14 +119,16 @@ class LocalRun:
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
-        self._journal.append({"op": "tag", "tags": {key: str(value) for key, value in tags.items()}})
+        texts = {key: redacted(str(value)) for key, value in tags.items()}
+        self._journal.append({"op": "tag", "tags": texts})
 
     def dataset(self, name: str, digest: str, source: str) -> None:
         """Record name and digest as a run input."""
-        self._journal.append({"op": "dataset", "name": name, "digest": digest, "source": source})
+        told = {"name": name, "digest": digest, "source": source}
+        self._journal.append({"op": "dataset", **redacted_values(told)})
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
-        """Store a file, or every file of a folder."""
+        """Store a file, or every file of a folder; it lies in the folder of the journal, or is left out."""
         self._journal.append({"op": "artifact", "path": self._place(path), "folder": folder})
 
     def model(self, arguments: Mapping[str, Any]) -> None:
@@ -156,7 +159,7 @@ class LocalRun:
         """
         if not self._ended:
             self._ended = True
-            self._end(status, reason)
+            self._end(status, redacted(reason) if reason else None)
 
     def _end(self, status: Status, reason: str | None) -> None:
         short = reason[:LONGEST_PARAM] if reason else None
@@ -329,8 +332,8 @@ def set_aside(outbox: Path, warn: Callable[[str], None]) -> None:
 
 def _sent_offset(path: Path) -> int:
     try:
-        return int(json.loads(path.read_text(encoding="utf-8"))["offset"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return max(0, int(json.loads(path.read_text(encoding="utf-8"))["offset"]))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return 0
 
 
@@ -342,7 +345,7 @@ def _creation(
     tags: Mapping[str, str],
     parent: str | None,
 ) -> Operation:
-    return {
+    created: Operation = {
         "op": "create",
         "id": uuid.uuid4().hex,
         "uri": uri,
@@ -353,6 +356,7 @@ def _creation(
         "params": {key: str(value)[:LONGEST_PARAM] for key, value in params.items()},
         "parent": parent,
     }
+    return redacted_values(created)
 
 
 def _open(outbox: Path, warn: Callable[[str], None], created: Operation, resume: bool) -> _Opened:
