@@ -18,7 +18,7 @@ TUNE = $(BIN)/nearfar tune $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --tri
 URI = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(CURDIR)/mlruns/mlflow.db)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-services reliability check docs recsys tune-recsys graph tune-graph timeseries tune-timeseries calibration tune-calibration noisy-labels longtail tune-longtail hidden-classes objectives tune-objectives data compare profile ui bench clean
+.PHONY: help setup demo test test-all test-services reliability check docs lock recsys tune-recsys graph tune-graph timeseries tune-timeseries calibration tune-calibration noisy-labels longtail tune-longtail hidden-classes objectives tune-objectives data compare profile ui bench clean
 
 help: ## print this table
 	@printf 'make <target> [METHOD=recsys.sasrec DATA=ml-100k SEEDS=3 WORKERS=2 DEVICE=auto ARGS="optim.lr=5e-4"]\n\n'
@@ -51,6 +51,12 @@ check: setup ## format, lint and types, then the tests of layout and style
 
 docs: setup ## build the documentation site in docs/_build; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going --color -b html docs docs/_build
+
+# PyTorch is left out, since its build depends on the machine, and with it what only its CUDA builds bring along.
+lock: setup ## write tests/locks/requirements.txt anew: versions of everything but PyTorch, for `pip install --no-deps -r`
+	uv=$$(command -v uv || echo $(BIN)/uv); $$uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra all --group interop \
+	  --no-header --no-annotate --no-emit-package torch --no-emit-package torchvision pyproject.toml --output-file tests/locks/requirements.txt
+	sed -E -i "/^(cuda|nvidia|triton)[a-z0-9-]*==/d; /== 'emscripten'/d" tests/locks/requirements.txt
 
 recsys: setup ## train a recommender (METHOD, DATA, SEEDS, WORKERS, DEVICE, ARGS)
 	$(TRAIN)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import doctest
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,8 @@ def run(page: list[Block], names: dict[str, object], *, slow: bool) -> int:
             assert result.failed == 0, "".join(report)
         else:
             # Lines of tracebacks are those of the page.
-            exec(compile("\n" * (block.line - 1) + block.code, block.place, "exec"), names)
+            source = "\n" * (block.line - 1) + block.code
+            exec(compile(source, block.place, "exec", dont_inherit=True), names)
         done += 1
     return done
 
@@ -87,7 +89,8 @@ def cases() -> Iterator[object]:
 
 
 @pytest.mark.parametrize(("page", "slow"), list(cases()))
-def test_examples(page: list[Block], slow: bool) -> None:
+def test_examples(page: list[Block], slow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))  # a page may add its folder
     module = ModuleType("page")
     assert run(page, vars(module), slow=slow) > 0
 

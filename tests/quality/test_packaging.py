@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from email import message_from_bytes
@@ -23,9 +25,11 @@ from packaging.utils import canonicalize_name
 NEVER_LEFT_OUT = {".py", ".yaml", ".typed"}
 EXTRAS = {
     "all",
+    "ann",
     "bench",
     "calibration",
     "graph",
+    "images",
     "lirpa",
     "longtail",
     "onnx",
@@ -279,6 +283,75 @@ def test_no_collision() -> None:
     assert not found
 
 
+# --- the lock ----------------------------------------------------------------------------------------
+
+LOCKS = "tests/locks"
+# Installed before the rest, in the build that suits the machine.
+NOT_LOCKED = {"torch", "torchvision"}
+PYTHONS = ("3.11", "3.12", "3.13")
+
+
+def locked(repository: Path) -> list[Requirement]:
+    """Lines of the lock."""
+    lines = (repository / LOCKS / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def direct(repository: Path) -> list[Requirement]:
+    """What ``nearfar[all]`` and the group ``interop`` name."""
+    project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
+    (everything,) = (Requirement(line) for line in extras["all"])
+    lines = [*project["project"]["dependencies"], *project["dependency-groups"]["interop"]]
+    return [
+        Requirement(line) for line in lines + [each for name in everything.extras for each in extras[name]]
+    ]
+
+
+def test_the_lock_has_all_that_is_named(repository: Path) -> None:
+    pins: dict[str, list[str]] = {}
+    for pin in locked(repository):
+        (version,) = pin.specifier
+        assert version.operator == "=="
+        assert pin.url is None
+        pins.setdefault(canonicalize_name(pin.name), []).append(version.version)
+    for asked in direct(repository):
+        name = canonicalize_name(asked.name)
+        if name not in NOT_LOCKED:
+            assert name in pins, f"{name} is not locked; run: make lock"
+            assert all(asked.specifier.contains(version) for version in pins[name]), f"{asked}: {pins[name]}"
+    assert not {"ray", "thop"} & set(pins)
+
+
+def resolved(repository: Path, environment: Mapping[str, str], *arguments: str) -> set[str]:
+    """Packages that uv would install."""
+    command = [*installer(), "compile", "--quiet", "--no-header", "--no-annotate", *arguments]
+    if installer()[1] != "pip" or "uv" not in Path(command[0]).name:
+        pytest.skip("needs uv")
+    return set(checked(command, environment, repository).splitlines())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", PYTHONS)
+def test_everything_resolves(version: str, repository: Path, index_environment: dict[str, str]) -> None:
+    wanted = ["--python-version", version, "--all-extras", "--group", "dev", "pyproject.toml"]
+    found = {line.partition("==")[0] for line in resolved(repository, index_environment, *wanted)}
+    assert {"torch", "tsai", "recbole", "auto-lirpa", "mlflow", "optuna"} <= found
+    assert not {"ray", "thop", "pylint"} & found
+
+
+@pytest.mark.slow
+def test_overrides_make_the_stale_pins_installable(
+    repository: Path, index_environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "in.txt").write_text("recbole==1.2.1\nauto-LiRPA==0.3\n", encoding="utf-8")
+    wanted = ["--override", f"{LOCKS}/overrides.txt", str(tmp_path / "in.txt")]
+    found = resolved(repository, index_environment, *wanted)
+    assert {"recbole==1.2.1", "auto-lirpa==0.3"} <= found
+    assert any(line.startswith("torch==2.13.") for line in found)
+    assert not [line for line in found if line.startswith(("ray", "thop"))]
+
+
 # --- each extra in an environment of its own (slow: minutes, and needs a package index) -----------
 
 OPTIONAL = ("auto_LiRPA", "kornia", "mlflow", "optuna", "recbole", "torch_geometric", "tsai")
@@ -377,3 +450,25 @@ def test_extra(
     assert Path(report["file"]).is_relative_to(fresh.parents[1])
     script = checked([str(fresh.with_name("nearfar")), "methods"], index_environment, tmp_path)
     assert "recsys.mclrec" in script
+
+
+@pytest.mark.slow
+def test_plain_pip_installs_the_lock(
+    wheel: Path, repository: Path, index_environment: dict[str, str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "environment"
+    checked([sys.executable, "-m", "venv", str(folder)], index_environment)
+    python = str(folder / "bin" / "python")
+    pip = [python, "-m", "pip", "install", "--quiet"]
+    try:
+        checked([*pip, "torch==2.13.*"], index_environment)
+        checked([*pip, "--no-deps", "-r", str(repository / LOCKS / "requirements.txt")], index_environment)
+        checked([*pip, "--no-deps", str(wheel)], index_environment)
+        report = checked([python, "-m", "nearfar.pipelines", "doctor"], index_environment, tmp_path)
+        # Names are those of modules; what `all` leaves out may be missing, and triton is PyTorch's own.
+        missing = set(re.findall(r"^(\S+) is missing", report, flags=re.MULTILINE))
+        assert missing <= {"cleanlab", "onnx", "onnxruntime", "onnxscript", "triton", "usearch"}, report
+        assert re.search(r"recbole\W+1\.2\.1\W+ok", report)
+        assert re.search(r"auto_LiRPA\W+0\.3\W+ok", report)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
