@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,7 @@ def test_isolated_rng_gives_the_generator_back() -> None:
     assert torch.equal(torch.rand(2), expected)
 
 
+@pytest.mark.row("G06")
 def test_devices() -> None:
     assert resolve_device("cpu") == torch.device("cpu")
     assert resolve_device("auto").type in ("cpu", "cuda", "mps")
@@ -52,6 +55,24 @@ def test_devices() -> None:
         resolve_device("gpu")
     with pytest.raises(ConfigError, match="cuda:97"):
         resolve_device("cuda:97")
+
+
+@pytest.mark.row("G06")
+def test_hidden_devices_leave_the_cpu() -> None:
+    program = (
+        "from nearfar.runtime.device import available_devices, resolve_device\n"
+        "assert available_devices() == ['cpu'], available_devices()\n"
+        "assert resolve_device('auto').type == 'cpu'\n"
+        "from nearfar.pipelines.cli import run\n"
+        "raise SystemExit(run(['train', 'recsys.popularity', 'device=cuda:1', '--quiet']))\n"
+    )
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=hidden, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert "device: 'cuda:1' is not available here; choose auto, cpu" in done.stderr
+    assert not Path("outputs").exists()
 
 
 def _train(runtime: Runtime, folder: Path) -> None:

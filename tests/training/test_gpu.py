@@ -25,6 +25,7 @@ TRAINED = [
 ]
 
 
+@pytest.mark.row("G04")
 @pytest.mark.parametrize("name", TRAINED)
 def test_no_step_waits_for_the_device(name: str, tmp_path: Path) -> None:
     """G04: CUDA itself refuses every synchronisation while the steps are made."""
@@ -71,6 +72,7 @@ def first_step(
     return loss, {k: p.grad.double().cpu() for k, p in method.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.row("G01")
 @pytest.mark.parametrize("name", TRAINED)
 def test_float64_agrees_with_the_cpu(name: str, tmp_path: Path) -> None:
     """G01."""
@@ -83,6 +85,7 @@ def test_float64_agrees_with_the_cpu(name: str, tmp_path: Path) -> None:
         assert (to_there[key] - gradient).norm() <= 1e-7 * max(float(gradient.norm()), 1e-3 * scale), key
 
 
+@pytest.mark.row("G02")
 @pytest.mark.parametrize("name", TRAINED)
 def test_float32_agrees_with_float64_on_the_cpu(name: str, tmp_path: Path) -> None:
     """G02."""
@@ -91,6 +94,7 @@ def test_float32_agrees_with_float64_on_the_cpu(name: str, tmp_path: Path) -> No
     assert there == pytest.approx(here, rel=1e-4)
 
 
+@pytest.mark.row("G02")
 @pytest.mark.parametrize("name", TRAINED)
 def test_bf16_agrees_roughly(name: str, tmp_path: Path) -> None:
     """G02: under autocast."""
@@ -100,6 +104,7 @@ def test_bf16_agrees_roughly(name: str, tmp_path: Path) -> None:
     assert all(bool(gradient.isfinite().all()) for gradient in gradients.values())
 
 
+@pytest.mark.row("G03")
 @pytest.mark.parametrize("name", TRAINED)
 def test_whole_runs_repeat(name: str, tmp_path: Path) -> None:
     """G03: training, selection and the final test, twice."""
@@ -123,12 +128,14 @@ def run(folder: Path, device: str, **options: Any) -> ToyContrast:
     return method
 
 
+@pytest.mark.row("G03")
 def test_two_runs_are_equal(tmp_path: Path) -> None:
     """G03."""
     one, two = run(tmp_path / "a", "cuda").state_dict(), run(tmp_path / "b", "cuda").state_dict()
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+@pytest.mark.row("G05")
 def test_a_checkpoint_goes_to_the_cpu_and_back(tmp_path: Path) -> None:
     """G05."""
     there = run(tmp_path, "cuda")
