@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nearfar.cluster.acceptance import greedy_assignment
 from nearfar.cluster.kmeans import BalancedClusters, balanced_kmeans
 from nearfar.cluster.optimal import optimal_assignment
+from nearfar.lazy import lazy_names
 
 if TYPE_CHECKING:
     from nearfar.cluster.estimator import BalancedKMeans as BalancedKMeans
@@ -15,10 +15,4 @@ if TYPE_CHECKING:
 # BalancedKMeans is found as well, but not listed: it is a scikit-learn class, and importing it imports that.
 __all__ = ["BalancedClusters", "balanced_kmeans", "greedy_assignment", "optimal_assignment"]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "BalancedKMeans":
-        value = importlib.import_module("nearfar.cluster.estimator").BalancedKMeans
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, {"BalancedKMeans": "nearfar.cluster.estimator"})

@@ -63,11 +63,6 @@ class Attempt:
         for step, value in sorted(past.items()):
             self._send(step, value)
 
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """What is noted with the trial."""
-        return dict(self._trial.user_attrs)
-
     def note(self, key: str, value: Any) -> None:
         """Store something plain with the trial.
 

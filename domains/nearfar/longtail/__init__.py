@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nearfar.lazy import lazy_names
 
 if TYPE_CHECKING:
     from nearfar.classification.classifier import TrainedClassifier, load_classifier
@@ -65,11 +66,4 @@ __all__ = [
     "subclass_purity",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    # Configs are read by the command line before torch is; so nothing is imported until asked for.
-    if name in _HOME:
-        value = getattr(importlib.import_module(_HOME[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOME)

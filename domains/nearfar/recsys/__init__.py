@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nearfar.lazy import lazy_names
 
 if TYPE_CHECKING:
     from nearfar.recsys.bootstrap import paired_bootstrap
@@ -65,9 +66,4 @@ __all__ = [
     "register_recbole",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    # Configs are read by the command line before torch is; so nothing is imported until asked for.
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOME)

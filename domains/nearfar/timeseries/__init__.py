@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nearfar.lazy import lazy_names
 
 if TYPE_CHECKING:
     from nearfar.timeseries.autotcl.augmenter import Augmenter
@@ -65,11 +66,4 @@ __all__ = [
     "represent_series",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    # Configs are read by the command line before torch is; so nothing is imported until asked for.
-    if name in _HOME:
-        value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-        globals()[name] = value  # a submodule of the same name would take its place otherwise
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOME)

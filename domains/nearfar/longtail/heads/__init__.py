@@ -5,8 +5,9 @@ Only features come in, so an encoder's weights and its running statistics stay a
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nearfar.lazy import lazy_names
 
 if TYPE_CHECKING:
     from nearfar.classification.cosine_linear import CosineLinear
@@ -40,11 +41,4 @@ __all__ = [
     "ldam_margins",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    # Settings are read by the command line before torch is; so nothing is imported until asked for.
-    if name in _HOME:
-        value = getattr(importlib.import_module(_HOME[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOME)

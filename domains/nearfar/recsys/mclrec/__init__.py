@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nearfar.lazy import lazy_names
 from nearfar.recsys.mclrec.config import ContrastConfig, MCLRecConfig
 
 if TYPE_CHECKING:
@@ -12,8 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["ContrastConfig", "MCLRec", "MCLRecConfig"]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "MCLRec":
-        return importlib.import_module(f"{__name__}.method").MCLRec
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, {"MCLRec": "method"})

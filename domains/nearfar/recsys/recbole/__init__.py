@@ -13,8 +13,9 @@ inside :func:`nearfar.interop.recbole.compat`, which repairs RecBole 1.2.1 for p
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nearfar.lazy import lazy_names
 
 if TYPE_CHECKING:
     from nearfar.recsys.recbole.conversion import to_recommender
@@ -29,8 +30,4 @@ _HOME = {
     "to_recommender": "conversion",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOME)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nearfar.lazy import lazy_names
 from nearfar.recsys.sasrec.config import SASRecConfig
 
 if TYPE_CHECKING:
@@ -14,8 +14,4 @@ if TYPE_CHECKING:
 __all__ = ["SASRec", "SASRecConfig", "SASRecEncoder"]
 _HOME = {"SASRec": "method", "SASRecEncoder": "encoder"}
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOME)

@@ -12,8 +12,9 @@ Nothing of tsai is imported until :class:`AutoTCL` is asked for, which takes ten
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nearfar.lazy import lazy_names
 
 if TYPE_CHECKING:
     from nearfar.timeseries.tsai.callback import AutoTCL
@@ -22,8 +23,4 @@ if TYPE_CHECKING:
 __all__ = ["AutoTCL", "CallbackSettings"]
 _HOME = {"AutoTCL": "callback", "CallbackSettings": "settings"}
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOME)
