@@ -18,7 +18,7 @@ TUNE = $(BIN)/nearfar tune $(METHOD) data=$(DATA) device=$(DEVICE) $(ARGS) --tri
 URI = $(or $(MLFLOW_TRACKING_URI),sqlite:///$(CURDIR)/mlruns/mlflow.db)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-services reliability check docs lock recsys tune-recsys graph tune-graph timeseries tune-timeseries calibration tune-calibration noisy-labels longtail tune-longtail hidden-classes objectives tune-objectives data compare profile ui bench clean
+.PHONY: help setup demo test test-all test-services reliability check coverage docs lock recsys tune-recsys graph tune-graph timeseries tune-timeseries calibration tune-calibration noisy-labels longtail tune-longtail hidden-classes objectives tune-objectives data compare profile ui bench clean
 
 help: ## print this table
 	@printf 'make <target> [METHOD=recsys.sasrec DATA=ml-100k SEEDS=3 WORKERS=2 DEVICE=auto ARGS="optim.lr=5e-4"]\n\n'
@@ -48,6 +48,12 @@ check: setup ## format, lint and types, then the tests of layout and style
 	$(BIN)/ruff check .
 	$(BIN)/mypy common domains pipelines tests benchmarks
 	$(BIN)/python -m pytest -q tests/quality
+
+coverage: setup ## run the default tests and say which lines of common and domains they miss; at least 90 % are covered
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --include='common/*,domains/*' --fail-under=90
 
 docs: setup ## build the documentation site in docs/_build; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going --color -b html docs docs/_build

@@ -21,12 +21,16 @@ sys.path[:0] = [str(REPOSITORY / root) for root in ("common", "domains", "pipeli
 
 project = "nearfar"
 author = "the nearfar authors"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
+# The mathematics is set by a MathJax that is part of the site: it reads without a network.
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx-mathjax-offline"]
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 4
 html_theme = "furo"
 html_title = "nearfar"
+html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["width.css"]
 html_theme_options = {"navigation_with_keys": True}
 nitpicky = True
 napoleon_use_ivar = True
