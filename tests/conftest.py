@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,27 @@ def pytest_configure(config: pytest.Config) -> None:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         config.pluginmanager.register(module.Report(config.rootpath / path))
+
+
+def _register_profiles() -> None:
+    """How many examples a property is tried on, by HYPOTHESIS_PROFILE: ``dev``, ``ci`` or ``nightly``."""
+    if importlib.util.find_spec("hypothesis") is None:  # the tests that need it skip themselves
+        return
+    from hypothesis import HealthCheck, settings
+
+    # No deadline and no judgement of slowness: a busy machine must not fail a test.
+    patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    # Derandomised, `dev` too: two runs of `make test` on the same sources try the same examples and say the same. New
+    # ones are looked for at night, and a failure is then kept in .hypothesis (ignored by git), so that it comes back.
+    repeatable = settings(patient, derandomize=True, database=None)
+    settings.register_profile("dev", repeatable, max_examples=25)
+    settings.register_profile("ci", repeatable, max_examples=100)
+    settings.register_profile("nightly", patient, max_examples=2000)
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+# While this file is loaded, so that --hypothesis-profile, which is read after it, wins.
+_register_profiles()
 
 
 @pytest.fixture

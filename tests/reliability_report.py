@@ -1,13 +1,14 @@
 """Plugin behind ``make reliability``: one table of the promises that were tested, and what it took.
 
 A test says what it does to a run, as ``row("C05", outages=1)`` or, when it finds out on the way, as
-``record_property("kills", 12)``; it is survived if the test passes.
+``record_property("kills", 12)``; it is survived if the test passes. Of a Hypothesis test the examples are counted.
 """
 
 from __future__ import annotations
 
 import json
 import platform
+import re
 import subprocess
 import time
 from collections import defaultdict
@@ -35,6 +36,7 @@ class Report:
             counts: dict[str, Any] = dict(item.user_properties)
             for mark in marks:
                 counts |= mark.kwargs
+            counts |= _examples(item)
             test = {
                 "test": item.nodeid,
                 "outcome": report.outcome,
@@ -73,6 +75,17 @@ class Report:
         """Show the table."""
         terminalreporter.section("reliability")
         terminalreporter.write_line(self.table())
+
+
+def _examples(item: pytest.Item) -> dict[str, int]:
+    """How many examples Hypothesis has tried, in all its phases; nothing for other tests.
+
+    Its pytest plugin leaves them with the test as the text that ``--hypothesis-show-statistics`` prints.
+    """
+    statistics = getattr(item, "hypothesis_statistics", None)
+    if statistics is None:
+        return {}
+    return {"examples": sum(map(int, re.findall(r"\b(\d+) (?:passing|failing)\b", statistics)))}
 
 
 def _survived(tests: Iterable[Mapping[str, Any]]) -> str:

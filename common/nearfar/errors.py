@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from nearfar.redaction import redacted
+
 
 def first_line(error: BaseException) -> str:
     """First line of an error's message; its type when it has none.
@@ -18,10 +20,21 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+# A file may hold a word of a hundred megabytes, and the message quote it.
+_LONGEST = 10_000
+
+
+def _message(text: str) -> str:
+    return redacted(text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ...")
+
+
 class NearfarError(Exception):
-    """Root of nearfar's own errors: a message for people, and an exit code for scripts."""
+    """Root of nearfar's own errors: a message for people, without passwords, and an exit code for scripts."""
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*(_message(part) if isinstance(part, str) else part for part in arguments))
 
 
 class ConfigError(NearfarError, ValueError):

@@ -15,9 +15,16 @@ from torch import Tensor
 
 from nearfar import version
 from nearfar.atomic import replace_file, write_atomically
-from nearfar.errors import DataError
+from nearfar.errors import DataError, first_line
 
 WEIGHTS = "model.safetensors"
+# What a damaged description or file of weights comes to; RecursionError is that of very deep JSON.
+_DAMAGE = (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError, SafetensorError)
+# What a description comes to that is not that of the weights beside it.
+UNFIT = (
+    *(ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError),
+    AssertionError,
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class SavedFormat:
         try:
             description = json.loads((folder / self.description).read_text(encoding="utf-8"))
             found = description.get("format")
-            if found not in self.readable:
+            if type(found) is not int or found not in self.readable:
                 raise DataError(
                     f"{folder} has format {found}, this version reads {self.readable[0]} to {self.readable[-1]}"
                 )
@@ -87,8 +94,8 @@ class SavedFormat:
             return load(content), description
         except DataError:
             raise
-        except (OSError, ValueError, AttributeError, KeyError, TypeError, SafetensorError) as error:
-            raise DataError(f"{refusal}: {error}") from None
+        except _DAMAGE as error:
+            raise DataError(f"{refusal}: {first_line(error)}; save it again") from None
 
 
 def _digest(content: bytes) -> str:

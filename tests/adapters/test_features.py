@@ -96,7 +96,12 @@ def test_features_that_are_refused(features: Any, message: str) -> None:
 
 
 def test_large_finite_numbers_are_no_infinity() -> None:
-    assert len(FeatureInputs(torch.full((3, 2), 3e38))) == 3
+    assert len(FeatureInputs(torch.full((3, 2), 1e18))) == 3
+
+
+def test_numbers_without_a_square_in_float32_are_refused() -> None:
+    with pytest.raises(DataError, match=r"3e\+38 in row 0, column 0, at most 1e\+18 expected.*power of ten"):
+        FeatureInputs(torch.full((3, 2), 3e38))
 
 
 def test_settings_that_are_refused() -> None:

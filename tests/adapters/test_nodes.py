@@ -147,7 +147,7 @@ def test_graphs_that_are_refused(arguments: Any, message: str) -> None:
 
 
 def test_inputs_that_are_refused() -> None:
-    with pytest.raises(DataError, match="nodes: ids of one node or more"):
+    with pytest.raises(DataError, match="nodes: id -1 in row 0, ids from 0 expected"):
         NodeInputs(torch.tensor([-1, 2]))
     with pytest.raises(DataError, match=r"edge_index: shape \(2, E\) expected, got \(3, 2\)"):
         NodeInputs(3, np.zeros((3, 2), dtype=int))

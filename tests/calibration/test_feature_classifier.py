@@ -180,6 +180,7 @@ def test_one_class_is_always_predicted() -> None:
 
 @pytest.mark.parametrize("outlier", ["knn", "lof", "none"])
 @pytest.mark.parametrize("ridge", ["ones", "eye"])
+@pytest.mark.row("B06", odd_inputs=1)
 def test_classes_of_one_item(outlier: Any, ridge: Any) -> None:
     """No folds are needed; such a class is known, and its only item is trusted."""
     x, y = data((60, 30, 1, 2, 1), 8)
@@ -191,6 +192,7 @@ def test_classes_of_one_item(outlier: Any, ridge: Any) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.row("B06", odd_inputs=1)
 def test_hardly_any_items(n: int) -> None:
     """Fewer than neighbours, fewer than features."""
     x, y = np.eye(n, 6), np.arange(n)
@@ -199,6 +201,7 @@ def test_hardly_any_items(n: int) -> None:
         assert np.isfinite(found.predict_proba(x)).all()
 
 
+@pytest.mark.row("B06", odd_inputs=1)
 def test_more_features_than_items_and_constant_ones() -> None:
     """Covariances are singular, a deviation is zero."""
     x, y = data((12, 8, 4), 300)

@@ -356,6 +356,7 @@ def test_labels_of_any_type(blobs: Make, names: list[Any]) -> None:
     assert set(made.predict(x).tolist()) <= set(names)
 
 
+@pytest.mark.row("B06", odd_inputs=1)
 def test_one_class_and_classes_of_one_row(blobs: Make) -> None:
     """Neither is a reason to stop."""
     x, _ = blobs()

@@ -196,14 +196,14 @@ def test_what_cannot_be_found_or_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data: there is no 'nothing\.npz'"):
         load_dataset("nothing.npz", tmp_path)
     (tmp_path / "text.npz").write_text("a text")
-    with pytest.raises(DataError, match=r"text\.npz is no \.npz file of arrays"):
+    with pytest.raises(DataError, match=r"text\.npz cannot be read as \.npz"):
         load_dataset("text.npz", tmp_path)
     (tmp_path / "empty.npz").write_bytes(b"")
-    with pytest.raises(DataError, match=r"empty\.npz is no \.npz file of arrays"):
+    with pytest.raises(DataError, match=r"empty\.npz cannot be read as \.npz"):
         load_dataset("empty.npz", tmp_path)
     objects = np.array(["a", 1], dtype=object)
     np.savez(tmp_path / "objects.npz", x_train=np.eye(2), y_train=objects, x_test=np.eye(2), y_test=objects)
-    with pytest.raises(DataError, match=r"objects\.npz is no \.npz file of arrays: Object arrays cannot be"):
+    with pytest.raises(DataError, match=r"objects\.npz cannot be read as \.npz: y_train\.npy holds objects"):
         load_dataset("objects.npz", tmp_path)
 
 

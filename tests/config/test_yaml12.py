@@ -54,6 +54,7 @@ def test_not_finite_numbers() -> None:
         ("not valid|could not", "a: !!python/object/apply:os.system ['true']"),
     ],
 )
+@pytest.mark.row("B05", bad_inputs=1)
 def test_mistakes_are_located(message: str, text: str) -> None:
     with pytest.raises(ConfigError, match=message):
         yaml12.loads(text, "x.yaml")

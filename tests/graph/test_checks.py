@@ -85,6 +85,7 @@ FORM = [
 
 
 @pytest.mark.parametrize(("message", "edges", "num_nodes"), FORM)
+@pytest.mark.row("B01", bad_inputs=1)
 def test_both_refuse_what_is_no_graph(message: str, edges: Tensor, num_nodes: int) -> None:
     for check in (check_edges, clean_edges):
         with pytest.raises(DataError, match=message):
@@ -102,6 +103,7 @@ def test_both_refuse_what_is_no_graph(message: str, edges: Tensor, num_nodes: in
         (r"1 duplicate edge, the first is 1 -> 2, which is there 2 times", [[0, 1, 1], [1, 2, 2]]),
     ],
 )
+@pytest.mark.row("B01", bad_inputs=1)
 def test_check_edges_is_strict(message: str, edges: list[list[int]]) -> None:
     with pytest.raises(DataError, match=message):
         check_edges(torch.tensor(edges), 3)
@@ -113,6 +115,7 @@ def test_one_direction_without_the_other_is_a_graph() -> None:
 
 @pytest.mark.parametrize("layout", ["dense", "coo", "csr"])
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+@pytest.mark.row("B01", bad_inputs=1)
 def test_check_features_finds_the_first_in_every_layout(layout: str) -> None:
     x = torch.arange(12, dtype=torch.float64).view(4, 3)
     x[0] = 0
@@ -139,6 +142,7 @@ def test_check_features_finds_the_first_in_every_layout(layout: str) -> None:
         ("2 rows for 3 nodes", torch.zeros(2, 2)),
     ],
 )
+@pytest.mark.row("B01", bad_inputs=1)
 def test_features_that_are_none(message: str, x: Tensor) -> None:
     with pytest.raises(DataError, match=message):
         check_features(x, 3)

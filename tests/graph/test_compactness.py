@@ -319,6 +319,7 @@ def test_no_tensor_grows_with_the_square_of_the_nodes() -> None:
         ({"norm": "max"}, "norm"),
     ],
 )
+@pytest.mark.row("B01", bad_inputs=1)
 def test_bad_arguments(change: dict[str, Any], message: str, small: Make) -> None:
     case = small(17)
     with pytest.raises((ConfigError, DataError), match=message):

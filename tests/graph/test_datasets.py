@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import shutil
 from pathlib import Path
@@ -114,7 +115,7 @@ def test_planetoid_files_that_are_broken(tmp_path: Path) -> None:
         load_dataset("cora", tmp_path)
     content = (RAW / "ind.cora.ty").read_bytes()
     (folder / "ind.cora.ty").write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match=r"the files ind.cora.\* cannot be read \(.*delete them and download"):
+    with pytest.raises(DataError, match=r"ind.cora.ty is no pickle of arrays: .*; get it again"):
         load_dataset("cora", tmp_path)
     (folder / "ind.cora.ty").write_bytes(content)
     graph = pickle.loads((RAW / "ind.cora.graph").read_bytes(), encoding="latin1")
@@ -135,38 +136,50 @@ def test_the_cache_is_looked_in_before_anything_is_downloaded(
     assert data.source == str(tmp_path / "planetoid" / "Cora" / "raw")
 
 
-@with_pyg
 def test_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch_geometric.datasets
+    """Of the files that are missing, from one address, the file that says all is there last."""
+    calls: list[tuple[str, Path, str | None]] = []
 
-    calls = []
+    def unreachable(url: str, path: Path, sha256: str | None) -> None:
+        calls.append((url, path, sha256))
+        raise DataError("Name or service not known")
 
-    def unreachable(root: str, name: str) -> None:
-        calls.append((root, name))
-        raise OSError("Name or service not known")
-
-    monkeypatch.setattr(torch_geometric.datasets, "Planetoid", unreachable)
+    monkeypatch.setattr(datasets, "download", unreachable)
     monkeypatch.setenv("NEARFAR_CACHE", str(tmp_path))
-    message = (
-        r"PubMed could not be downloaded \(OSError: Name .* put ind.pubmed.\{x,tx,allx.*data_dir=<folder>"
-    )
+    message = r"PubMed could not be downloaded \(Name .* put ind.pubmed.\{x,tx,allx.*data_dir=<folder>"
     with pytest.raises(DataError, match=message):
         load_dataset("pubmed")
     monkeypatch.delenv("NEARFAR_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     with pytest.raises(DataError, match="could not be downloaded"):
         load_dataset("CiteSeer")
+    base = "https://github.com/kimiyoung/planetoid/raw/master/data"
+    cache = tmp_path / "home" / ".cache" / "nearfar" / "planetoid"
     assert calls == [
-        (str(tmp_path / "planetoid"), "PubMed"),
-        (str(tmp_path / "home" / ".cache" / "nearfar" / "planetoid"), "CiteSeer"),
+        (f"{base}/ind.pubmed.tx", tmp_path / "planetoid" / "PubMed" / "raw" / "ind.pubmed.tx", None),
+        (f"{base}/ind.citeseer.tx", cache / "CiteSeer" / "raw" / "ind.citeseer.tx", None),
     ]
-    if RAW.is_dir():
-        monkeypatch.setattr(
-            torch_geometric.datasets,
-            "Planetoid",
-            lambda root, name: shutil.copytree(RAW, Path(root) / name / "raw"),
-        )
-        assert load_dataset("cora").num_nodes == 2708
+
+
+@with_cora
+def test_cora_is_downloaded_file_by_file_with_its_digests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got: list[str] = []
+
+    def copied(url: str, path: Path, sha256: str | None) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(RAW / path.name, path)
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+        got.append(path.name)
+
+    monkeypatch.setattr(datasets, "download", copied)
+    monkeypatch.setenv("NEARFAR_CACHE", str(tmp_path))
+    assert load_dataset("cora").num_nodes == 2708
+    assert len(got) == 8
+    assert got[-1] == "ind.cora.x"
+    load_dataset("cora")
+    assert len(got) == 8
 
 
 def test_nothing_is_downloaded_where_a_folder_is_named(tmp_path: Path) -> None:
@@ -299,9 +312,9 @@ def test_npz_is_put_right_and_says_so(tmp_path: Path) -> None:
         (r"edge_index: edge 0 is 0 -> 20, ids must be in \[0, 20\)", {"edge_index": np.array([[0], [20]])}),
         ("y: torch.int64 .* expected, one a node, got torch.float64", {"y": np.zeros(20)}),
         (r"y: torch.int64 of shape \(20,\) expected.*of \(19,\)", {"y": np.zeros(19, int)}),
-        ("y: classes are numbered from 0, got -1", {"y": np.full(20, -1)}),
+        ("y: class -1 of node 0, 0 to 19 expected .*; number the classes from 0", {"y": np.full(20, -1)}),
         ("y: numbers expected, got <U1", {"y": np.full(20, "a")}),
-        ("cannot be read as .npz: Object arrays", {"y": np.array([{}] * 20, dtype=object)}),
+        ("cannot be read as .npz: y.npy holds objects", {"y": np.array([{}] * 20, dtype=object)}),
         ("train_mask: no node is in it", {**given_masks(), "train_mask": np.zeros(20, bool)}),
         ("val_mask: torch.bool of shape", {**given_masks(), "val_mask": np.arange(3)}),
         (

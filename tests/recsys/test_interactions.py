@@ -135,6 +135,7 @@ def test_consecutive_duplicates_are_those_that_follow_each_other_in_one_sequence
         ("1 rows have no time", ["a"], ["x"], np.array(["NaT"], dtype="datetime64[s]")),
     ],
 )
+@pytest.mark.row("B03", bad_inputs=1)
 def test_bad_columns_are_refused(
     message: str, users: list[object], items: list[object], times: object
 ) -> None:

@@ -86,6 +86,7 @@ def test_random_scores_of_a_whole_evaluation_are_at_chance(split: LeaveOneOut) -
     assert np.mean([metrics["hr_at_5_filtered"] for metrics in hits]) > found
 
 
+@pytest.mark.row("B04", odd_inputs=1)
 def test_constant_scores_find_nothing(split: LeaveOneOut) -> None:
     metrics = evaluate(lambda h: torch.zeros(len(h), split.data.num_items), split, "test", cutoffs=[5])
     assert [metrics[name] for name in ("hr_at_5", "ndcg_at_5", "mrr_at_5")] == [0, 0, 0]
@@ -100,6 +101,7 @@ def test_hiding_seen_items_never_costs_a_place(split: LeaveOneOut) -> None:
     assert (ranks["_filtered"] < ranks[""]).any()
 
 
+@pytest.mark.row("B04", odd_inputs=1)
 def test_repeated_and_tied_items_of_a_history_are_hidden_once() -> None:
     scores = torch.tensor([[3.0, 2.0, 2.0, 1.0], [3.0, 2.0, 2.0, 1.0]])
     targets, histories = torch.tensor([1, 1]), [np.array([1, 1, 3, 4, 3]), np.array([2, 4])]
@@ -115,11 +117,13 @@ def test_counts_are_exact_in_every_precision(dtype: torch.dtype) -> None:
     assert rank_of_target(scores, torch.tensor([7, 4])).tolist() == [0, 3000]
 
 
+@pytest.mark.row("B04", odd_inputs=1)
 def test_infinite_scores_have_a_place() -> None:
     scores = torch.tensor([[math.inf, -math.inf, 0.0], [math.inf, -math.inf, 0.0]])
     assert rank_of_target(scores, torch.tensor([0, 1])).tolist() == [0, 2]
 
 
+@pytest.mark.row("B04", bad_inputs=1)
 def test_nan_scores_are_an_error() -> None:
     with pytest.raises(DivergedError, match="NaN"):
         rank_of_target(torch.tensor([[1.0, math.nan]]), torch.tensor([0]))

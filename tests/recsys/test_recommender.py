@@ -133,6 +133,7 @@ def test_histories_without_a_known_item(recommender: Recommender, capsys: pytest
 
 
 @pytest.mark.parametrize("k", [0, -1, 31, 10_000, 2.5, True, None, "3"])
+@pytest.mark.row("B03", bad_inputs=1)
 def test_how_many_is_checked(recommender: Recommender, k: object) -> None:
     with pytest.raises(ValueError, match="k: 1 to 30 .the catalogue. expected"):
         recommender.recommend(["u1"], k=k)  # type: ignore[arg-type]

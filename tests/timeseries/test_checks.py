@@ -51,6 +51,7 @@ def test_times_that_grow() -> None:
         (np.array(["2020-01-01", "NaT"], dtype="datetime64[s]"), "that of row 1 is missing; fill it in"),
     ],
 )
+@pytest.mark.row("B02", bad_inputs=1)
 def test_times_that_do_not(found: NDArray[np.datetime64], message: str) -> None:
     with pytest.raises(DataError, match=f"timestamps: {message}"):
         check_times(found)
@@ -73,6 +74,7 @@ def test_constant_channels_of_a_series() -> None:
 
 
 @pytest.mark.parametrize("horizons", [(), (0,), (24, -1)])
+@pytest.mark.row("B02", bad_inputs=1)
 def test_horizons_that_are_none(horizons: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match="horizons: positive numbers of rows expected"):
         check_horizons(ForecastSplit(300, 400, 500), horizons)
@@ -103,6 +105,7 @@ def test_collections_that_pass() -> None:
         (lambda x: x[:, :1], r"steps with a value of series 0: 1, 2 at least are needed \(6 such series\)"),
     ],
 )
+@pytest.mark.row("B02", bad_inputs=1)
 def test_collections_that_do_not(change: Any, message: str) -> None:
     with pytest.raises(DataError, match=f"^x_test: .*{message}"):
         check_collection("x_test", change(waves()))
@@ -191,6 +194,7 @@ def test_labels_in_order() -> None:
         (["1", "2", "4"], ["1"], ["1", "2"], "y_train: '4' is none of the declared classes"),
     ],
 )
+@pytest.mark.row("B02", bad_inputs=1)
 def test_labels_nothing_can_be_learnt_from(
     train: list[str], test: list[str], declared: list[str], message: str
 ) -> None:

@@ -181,6 +181,8 @@ mlflow.models.set_model(Echo())
 BUILDER = """
 from pathlib import Path
 
+PYFUNC_BUILDERS = ("arguments",)
+
 
 def arguments(folder):
     return {

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from nearfar.errors import DataError
 
+# Squares of larger numbers leave float32: lengths and distances of rows would be infinite.
+LARGEST = 1e18
+
 
 def as_tensor(name: str, values: Any) -> Tensor:
     """Numbers as a tensor on the CPU, without gradient; the memory is shared where it can be.
@@ -35,14 +38,17 @@ def as_tensor(name: str, values: Any) -> Tensor:
             native = array.astype(array.dtype.newbyteorder("="), copy=not array.flags.writeable)
             found = torch.from_numpy(np.ascontiguousarray(native).reshape(array.shape))
         except (TypeError, ValueError) as error:
-            raise DataError(f"{name}: a rectangular block of numbers expected, got {error}") from None
+            raise DataError(
+                f"{name}: a rectangular block of numbers expected, got {error}; convert columns of text, and pad or "
+                "leave out shorter rows"
+            ) from None
     if found.is_complex() or found.dtype == torch.bool:
-        raise DataError(f"{name}: real numbers expected, got {found.dtype}")
+        raise DataError(f"{name}: real numbers expected, got {found.dtype}; convert them: .astype('float32')")
     return found
 
 
 def check_finite(name: str, x: Tensor, axes: Sequence[str]) -> None:
-    """Refuse NaN and infinity, and say where the first one is.
+    """Refuse NaN, infinity and numbers beyond ``LARGEST``, and say where the first one is.
 
     Args:
         name: What to call it.
@@ -50,21 +56,26 @@ def check_finite(name: str, x: Tensor, axes: Sequence[str]) -> None:
         axes: What an index of each dimension is called.
 
     Raises:
-        DataError: If a number is not finite.
+        DataError: If a number is not finite, or too large.
 
     Example:
         >>> check_finite("features", torch.tensor([[0.0, torch.nan]]), ("row", "column"))  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         nearfar.errors.DataError: features: nan in row 0, column 1; ...
     """
-    # A finite sum proves finite terms and needs no second tensor.
-    if bool(x.sum().isfinite()):
+    if x.numel() == 0:
         return
-    finite = x.isfinite()
-    if bool(finite.all()):
+    low, high = x.aminmax()  # NaN as soon as one number is; no second tensor
+    if float(low) >= -LARGEST and float(high) <= LARGEST:
         return
-    where = [int(place) for place in (~finite).nonzero()[0]]
+    where = [int(place) for place in (~(x.abs() <= LARGEST)).nonzero()[0]]
     place = ", ".join(f"{axis} {number}" for axis, number in zip(axes, where, strict=True))
+    value = x[tuple(where)].item()
+    if value - value == 0:  # finite
+        raise DataError(
+            f"{name}: {value:g} in {place}, at most {LARGEST:g} expected, its square is no number of float32; "
+            "correct it, or divide the column by a power of ten"
+        )
     raise DataError(
-        f"{name}: {x[tuple(where)].item()} in {place}; fill it or leave the row out, every number has to be finite"
+        f"{name}: {value} in {place}; fill it or leave the row out, every number has to be finite"
     )

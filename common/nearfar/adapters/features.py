@@ -45,7 +45,8 @@ class FeatureInputs(Inputs):
         x = as_tensor("features", features)
         if x.dim() != 2 or 0 in x.shape:
             raise DataError(
-                f"features: shape (N, D) with at least one row and one feature expected, got {tuple(x.shape)}"
+                f"features: shape (N, D) with at least one row and one feature expected, got {tuple(x.shape)}; "
+                "reshape it"
             )
         self.features = x if x.dtype == torch.float64 else x.to(torch.float32)
         check_finite("features", self.features, ("row", "column"))

@@ -159,7 +159,7 @@ def _images(images: Any) -> Tensor:
     if x.dtype == torch.uint8:
         return x
     if not x.is_floating_point():
-        raise DataError(f"images: floating point in [0, 1] or uint8 expected, got {x.dtype}")
+        raise DataError(f"images: floating point in [0, 1] or uint8 expected, got {x.dtype}; convert them")
     x = x.to(torch.float32)
     check_finite("images", x, ("image", "channel", "row", "column"))
     low, high = float(x.min()), float(x.max())

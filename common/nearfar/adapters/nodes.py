@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nearfar.adapters.arrays import as_tensor
+from nearfar.adapters.arrays import as_tensor, check_finite
 from nearfar.adapters.inputs import Inputs
 from nearfar.augment.draws import uniform
 from nearfar.augment.graphs import drop_edges
@@ -77,12 +77,8 @@ class NodeInputs(Inputs):
         hidden: tuple[float, float] = HIDDEN,
         undirected: bool = True,
     ) -> None:
-        self.ids = torch.arange(nodes) if isinstance(nodes, int) else as_tensor("nodes", nodes).long()
-        if self.ids.dim() != 1 or not len(self.ids) or int(self.ids.min()) < 0:
-            raise DataError(f"nodes: ids of one node or more expected, got shape {tuple(self.ids.shape)}")
-        self.edge_index = None if edge_index is None else as_tensor("edge_index", edge_index).long()
-        if self.edge_index is not None and (self.edge_index.dim() != 2 or len(self.edge_index) != 2):
-            raise DataError(f"edge_index: shape (2, E) expected, got {tuple(self.edge_index.shape)}")
+        self.ids = _ids(nodes)
+        self.edge_index = None if edge_index is None else _edges(edge_index)
         for name, pair in (("dropped", dropped), ("hidden", hidden)):
             if len(pair) != 2 or not all(0 <= p < 1 for p in pair):
                 raise ConfigError(f"{name}: a pair of probabilities below 1 expected, got {pair}")
@@ -133,6 +129,63 @@ class NodeInputs(Inputs):
         return replace(batch, edges=edges, features=features)
 
 
+def _ids(nodes: int | Tensor) -> Tensor:
+    """Ids of nodes, int64, shape ``(N,)``."""
+    if isinstance(nodes, int):
+        if nodes < 1:
+            raise DataError(f"nodes: one node or more expected, got {nodes}; say how many there are")
+        return torch.arange(nodes)
+    ids = _whole("nodes", nodes)
+    if ids.dim() != 1 or not len(ids):
+        raise DataError(
+            f"nodes: ids of one node or more expected, got shape {tuple(ids.shape)}; give shape (N,)"
+        )
+    if int(ids.min()) < 0:
+        row = int(ids.argmin())
+        raise DataError(
+            f"nodes: id {int(ids[row])} in row {row}, ids from 0 expected; number the nodes from 0"
+        )
+    return ids
+
+
+def _edges(edge_index: Any) -> Tensor:
+    """Sources and targets, int64, shape ``(2, E)``."""
+    edges = _whole("edge_index", edge_index)
+    if edges.dim() != 2 or len(edges) != 2:
+        raise DataError(
+            f"edge_index: shape (2, E) expected, got {tuple(edges.shape)}; transpose it: edge_index.T"
+        )
+    if edges.numel() and int(edges.min()) < 0:
+        edge = int((edges < 0).any(0).nonzero()[0])
+        source, target = edges[:, edge].tolist()
+        raise DataError(
+            f"edge_index: edge {edge} is {source} -> {target}, ids from 0 expected; number the nodes from 0"
+        )
+    return edges
+
+
+def _whole(name: str, values: Any) -> Tensor:
+    """Integers of any width as int64; a float would lose its fraction unseen."""
+    found = as_tensor(name, values)
+    if found.is_floating_point() and found.numel():
+        raise DataError(f"{name}: whole numbers expected, got {found.dtype}; convert them: {name}.long()")
+    return found.long()
+
+
+def _check_weights(weights: Tensor, count: int) -> None:
+    if weights.shape != (count,):
+        raise DataError(
+            f"edge_weight: shape ({count},) expected, one an edge, got {tuple(weights.shape)}; give as many"
+        )
+    outside = ~((weights >= 0) & weights.isfinite())
+    if bool(outside.any()):
+        edge = int(outside.nonzero()[0])
+        raise DataError(
+            f"edge_weight: {weights[edge].item()} of edge {edge}, finite numbers from 0 expected; clamp it or leave "
+            "the edge out"
+        )
+
+
 class NodeRepresentation(nn.Module):
     """Rows of what an encoder makes of a whole graph; or of a mini-batch of PyG's ``NeighborLoader``.
 
@@ -140,7 +193,7 @@ class NodeRepresentation(nn.Module):
         encoder: Called as ``encoder(x, edge_index)``, with ``edge_weight`` as a third argument where there is one.
         x: Node features, floating point, shape ``(n, d)``.
         edge_index: Shape ``(2, E)``, int64; the edges in the order of :class:`NodeInputs`.
-        edge_weight: Shape ``(E,)``.
+        edge_weight: Numbers from 0, shape ``(E,)``: degrees are sums of them, and their roots divide.
 
     Attributes:
         dim: Length of a representation, ``None`` where the encoder does not say.
@@ -167,19 +220,22 @@ class NodeRepresentation(nn.Module):
     ) -> None:
         super().__init__()
         if x.dim() != 2 or not x.is_floating_point():
-            raise DataError(f"x: floating point of shape (n, d) expected, got {x.dtype} of {tuple(x.shape)}")
+            raise DataError(
+                f"x: floating point of shape (n, d) expected, got {x.dtype} of {tuple(x.shape)}; convert it: x.float()"
+            )
+        check_finite("x", x, ("row", "column"))
         if edge_index.dim() != 2 or len(edge_index) != 2 or edge_index.dtype != torch.int64:
             raise DataError(
-                f"edge_index: int64 of shape (2, E) expected, got {edge_index.dtype} of {tuple(edge_index.shape)}"
+                f"edge_index: int64 of shape (2, E) expected, got {edge_index.dtype} of {tuple(edge_index.shape)}; "
+                "convert or transpose it: edge_index.long(), edge_index.t()"
             )
         if edge_index.numel() and not 0 <= int(edge_index.min()) <= int(edge_index.max()) < len(x):
             raise DataError(
-                f"edge_index: nodes 0 to {len(x) - 1} expected, got {int(edge_index.min())} to {int(edge_index.max())}"
+                f"edge_index: nodes 0 to {len(x) - 1} expected, got {int(edge_index.min())} to "
+                f"{int(edge_index.max())}; number them from 0"
             )
-        if edge_weight is not None and edge_weight.shape != edge_index.shape[1:]:
-            raise DataError(
-                f"edge_weight: shape ({edge_index.shape[1]},) expected, got {tuple(edge_weight.shape)}"
-            )
+        if edge_weight is not None:
+            _check_weights(edge_weight, edge_index.shape[1])
         self.encoder = encoder
         for name, tensor in (("x", x), ("edge_index", edge_index), ("edge_weight", edge_weight)):
             # Data, not weights: they move with the module and stay out of its checkpoints.

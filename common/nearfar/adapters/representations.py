@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nearfar.adapters.inputs import Inputs
-from nearfar.errors import DataError
+from nearfar.errors import DataError, first_line
 from nearfar.runtime import evaluating, to_device
 
 
@@ -38,7 +38,7 @@ def representations(
         Shape ``(n, m)``, on the CPU.
 
     Raises:
-        DataError: If a representation is not finite, or none is asked for.
+        DataError: If a representation is not finite, none is asked for, or the encoder is made for other rows.
         ValueError: If the encoder does not make one vector a row, or ``batch_size`` is below 1.
 
     Example:
@@ -55,7 +55,18 @@ def representations(
     device, found = device_of(encoder), []
     with evaluating(encoder):
         for rows in wanted.split(size):
-            z = encoder(in_precision_of(encoder, to_device(inputs.rows(rows), device)))
+            batch = in_precision_of(encoder, to_device(inputs.rows(rows), device))
+            try:
+                z = encoder(batch)
+            except RuntimeError as error:
+                # How torch says that a layer is of another width.
+                if "shape" not in str(error) and "size" not in str(error):
+                    raise
+                form = f" of shape {tuple(batch.shape)}" if isinstance(batch, Tensor) else ""
+                raise DataError(
+                    f"encoder: {type(encoder).__name__} cannot take a batch{form}: {first_line(error)}; build it for "
+                    "these rows"
+                ) from error
             if not isinstance(z, Tensor) or z.dim() != 2 or len(z) != len(rows):
                 got = f"shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
                 raise ValueError(

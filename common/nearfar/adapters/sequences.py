@@ -72,7 +72,9 @@ class SequenceInputs(Inputs):
             if not 0 <= ratio <= 1 or (ratio == 1 and name == "crop_ratio"):
                 raise ConfigError(f"{name}: a share in [0, 1] expected (a crop keeps something), got {ratio}")
         if not len(histories):
-            raise DataError("histories: those of one user or more expected, got none")
+            raise DataError(
+                "histories: those of one user or more expected, got none; give lists of item indices"
+            )
         kept = [_history(history, user)[-max_length:] for user, history in enumerate(histories)]
         self.max_length = max_length
         self._ratios = {"crop_ratio": crop_ratio, "mask_ratio": mask_ratio, "reorder_ratio": reorder_ratio}
@@ -171,7 +173,8 @@ def _history(history: Any, user: int) -> Tensor:
     found = as_tensor(f"histories[{user}]", history)
     if found.dim() != 1 or not len(found) or found.is_floating_point() or int(found.min()) < 1:
         raise DataError(
-            f"histories[{user}]: one item index or more expected, numbered from 1 (0 is padding), got {history!r}"
+            f"histories[{user}]: one item index or more expected, numbered from 1 (0 is padding), got {history!r}; "
+            "leave users without items out, and add 1 to indices from 0"
         )
     return found.long()
 

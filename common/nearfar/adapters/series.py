@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from nearfar.adapters.arrays import as_tensor
+from nearfar.adapters.arrays import LARGEST, as_tensor
 from nearfar.adapters.convex import convex
 from nearfar.adapters.inputs import Inputs
 from nearfar.augment.series import Compose, Jitter, Scaling, SeriesOp, WindowSlice
@@ -218,19 +218,25 @@ def _series(x: Any) -> Tensor:
         found = found[..., None]
     if found.dim() != 3 or 0 in found.shape:
         raise DataError(
-            f"x: shape (N, T, F) with at least one series, step and channel expected, got {tuple(found.shape)}"
+            f"x: shape (N, T, F) with at least one series, step and channel expected, got {tuple(found.shape)}; "
+            "reshape it"
         )
     if not found.is_floating_point():
         found = found.to(torch.float32)
     if found.dtype not in (torch.float32, torch.float64):
         found = found.to(torch.float32)
     infinite = found.isinf().flatten(1).any(1)
+    large = (found.abs() > LARGEST).flatten(1).any(1)
     empty = found.isnan().flatten(1).all(1)
-    for wrong, what in ((infinite, "holds an infinite value"), (empty, "has no value at all")):
+    for wrong, what in (
+        (infinite, "holds an infinite value"),
+        (large, f"holds a value beyond {LARGEST:g}"),
+        (empty, "has no value at all"),
+    ):
         if bool(wrong.any()):
             raise DataError(
                 f"x: series {int(wrong.int().argmax())} {what} ({int(wrong.sum())} such series); leave it out, or "
-                "put NaN where a value is missing"
+                "put NaN where a value is missing or cannot be"
             )
     return found
 

@@ -6,15 +6,13 @@ Both come pickled (``cifar-10-batches-py``, ``cifar-100-python``) and as plain b
 
 from __future__ import annotations
 
-import io
-import pickle
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearfar.errors import DataError
+from nearfar.data.array_pickle import read_array_pickle
+from nearfar.errors import DataError, first_line
 
 PIXELS = 3072
 _TRAIN, _TEST = tuple(f"data_batch_{number}" for number in range(1, 6)), ("test_batch",)
@@ -59,11 +57,13 @@ def _pickled(folder: Path, names: tuple[str, ...], num_classes: int) -> Part:
     for name in names:
         path = folder / name
         try:
-            content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+            content = read_array_pickle(path, what="file of CIFAR")
             images.append(np.asarray(content[b"data"], dtype=np.uint8).reshape(-1, 3, 32, 32))
-            classes.append(np.asarray(content[key], dtype=np.int64))
-        except (OSError, pickle.UnpicklingError, KeyError, TypeError, ValueError, EOFError) as error:
-            raise DataError(f"{path} is no file of CIFAR: {error}") from error
+            classes.append(np.asarray(content[key], dtype=np.int64).reshape(-1))
+        except DataError:
+            raise
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise DataError(f"{path} is no file of CIFAR: {first_line(error)}") from None
     return _joined(folder, num_classes, images, classes)
 
 
@@ -90,20 +90,3 @@ def _joined(
     if y.min() < 0 or y.max() >= num_classes:
         raise DataError(f"{folder}: classes from 0 to {num_classes - 1} expected, got {y.min()} to {y.max()}")
     return x, y
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Builds NumPy arrays and refuses to name anything else."""
-
-    # Old and new names of the same things.
-    allowed: ClassVar[frozenset[tuple[str, str]]] = frozenset(
-        (module, name)
-        for module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
-        for name in ("ndarray", "dtype", "_reconstruct")
-    ) | {("_codecs", "encode")}
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Only what an array is made of."""
-        if (module, name) not in self.allowed:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which an array has no need of")
-        return super().find_class(module, name)

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nearfar.adapters import FeatureInputs, ImageInputs, Inputs, device_of, representations
+from nearfar.allocation_limit import AllocationLimit
 from nearfar.classification.cosine_linear import CosineLinear
 from nearfar.encoders import Standardised, build_encoder
 from nearfar.errors import ConfigError, DataError
 from nearfar.runtime import evaluating, initial_weights, resolve_device
-from nearfar.saved import SavedFormat
+from nearfar.saved import UNFIT, SavedFormat
 
 CLASSIFIER = SavedFormat("classifier", "classifier.json")
 
@@ -151,18 +152,25 @@ def load_classifier(folder: Path | str, device: str = "auto") -> TrainedClassifi
     tensors, d = CLASSIFIER.read(Path(folder))
     try:
         shape = tuple(d["shape"])
-        encoder: Any = build_encoder(d["encoder"], shape, generator=torch.Generator())
-        if d["standardised"] is not None:
-            encoder = Standardised(encoder, *d["standardised"])
-        with initial_weights(0):
-            head: nn.Module = nn.Linear(encoder.dim, len(d["classes"]))
-        if "cosine_scale" in d:
-            head = CosineLinear(torch.zeros(len(d["classes"]), encoder.dim), scale=d["cosine_scale"])
+        with initial_weights(0), AllocationLimit(tensors, CLASSIFIER.description):
+            encoder, head = _parts(d, shape)
         for name, module in (("encoder.", encoder), ("head.", head)):
             module.load_state_dict(
                 {key.removeprefix(name): t for key, t in tensors.items() if key.startswith(name)}
             )
-    except (KeyError, TypeError, ConfigError, RuntimeError) as error:
-        raise DataError(f"{folder} is not a saved classifier: {error}") from None
+    except UNFIT as error:
+        raise DataError(f"{folder} is not a saved classifier: {error}; save it again") from None
     where = resolve_device(device)
     return TrainedClassifier(encoder.to(where), head.to(where), d["classes"], shape)
+
+
+def _parts(d: dict[str, Any], shape: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
+    """Encoder and head as described, with weights of no meaning."""
+    if not isinstance(d["classes"], list):
+        raise DataError(f"classes: a list expected, got {type(d['classes']).__name__}")
+    encoder: Any = build_encoder(d["encoder"], shape, generator=torch.Generator())
+    if d["standardised"] is not None:
+        encoder = Standardised(encoder, *d["standardised"])
+    if "cosine_scale" in d:
+        return encoder, CosineLinear(torch.zeros(len(d["classes"]), encoder.dim), scale=d["cosine_scale"])
+    return encoder, nn.Linear(encoder.dim, len(d["classes"]))

@@ -5,8 +5,6 @@ All of them are clean and whole; :mod:`nearfar.classification.training_rows` thi
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,9 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nearfar.adapters.arrays import LARGEST
 from nearfar.classification.cifar import read_cifar
+from nearfar.classification.trainable import check_class_names, class_remarks
 from nearfar.config import suggest
 from nearfar.data import content_digest
+from nearfar.data.npz import read_npz
 from nearfar.errors import DataError
 from nearfar.labels import encode_labels, rows_per_class
 from nearfar.optional import require
@@ -79,10 +80,11 @@ class LabelledDataset:
             _check(f"{self.source}: x_{part}", x)
             if y.shape != (len(x),):
                 raise DataError(
-                    f"{self.source}: y_{part}: one class a row expected, shape ({len(x)},), got {tuple(y.shape)}"
+                    f"{self.source}: y_{part}: one class a row expected, shape ({len(x)},), got {tuple(y.shape)}; "
+                    "give each row one"
                 )
             if not len(y):
-                raise DataError(f"{self.source}: x_{part} has no row")
+                raise DataError(f"{self.source}: x_{part} has no row; one at least is needed")
         if self.x_train.shape[1:] != self.x_test.shape[1:]:
             raise DataError(
                 f"{self.source}: rows of one shape expected, got {tuple(self.x_train.shape[1:])} in x_train and "
@@ -210,12 +212,7 @@ def _cifar(folder: Path, num_classes: int) -> LabelledDataset:
 
 def _file(path: Path) -> LabelledDataset:
     names = ("x_train", "y_train", "x_test", "y_test")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            known = (*names, "y_train_true", *FINE)
-            arrays = {name: file[name] for name in known if name in file}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} is no .npz file of arrays: {error}") from error
+    arrays = read_npz(path, (*names, "y_train_true", *FINE))
     missing = [name for name in names if name not in arrays]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(arrays) or 'nothing known'}")
@@ -228,8 +225,13 @@ def _file(path: Path) -> LabelledDataset:
         if missing := [name for name in FINE if name not in arrays]:
             raise DataError(f"{path} lacks {missing[0]}; give finer classes of both parts, or of neither")
         fine, _ = _encoded(path, arrays, FINE)
-    warnings = []
+    warnings = list(class_remarks("y_train", parts[0].numpy(), classes.tolist()))
     absent = sorted(set(range(len(classes))) - set(parts[0].tolist()))
+    if len(parts[0]) and len(parts[1]) and set(parts[1].tolist()) <= set(absent):
+        raise DataError(
+            f"{path}: y_test: no training row is of any of its classes, {classes.tolist()[int(parts[1][0])]!r} "
+            "first; write labels of both parts alike"
+        )
     if absent:
         warnings.append(
             f"{len(absent)} classes have no training row, class {classes.tolist()[absent[0]]!r} first"
@@ -237,9 +239,9 @@ def _file(path: Path) -> LabelledDataset:
     return LabelledDataset(
         path.stem,
         str(path),
-        _rows(arrays["x_train"]),
+        _rows(path, arrays["x_train"]),
         parts[0],
-        _rows(arrays["x_test"]),
+        _rows(path, arrays["x_test"]),
         parts[1],
         tuple(classes.tolist()),
         true=parts[2] if true is not None else None,
@@ -261,13 +263,17 @@ def _encoded(
         raise DataError(
             f"{path}: classes are numbers or text, got {kinds}; convert them (bytes: .astype(str))"
         )
-    codes, classes = encode_labels(np.concatenate(every))
+    try:
+        codes, classes = encode_labels(np.concatenate(every))
+        check_class_names(", ".join(names), classes.tolist())
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     return torch.as_tensor(codes).split([len(part) for part in every]), classes
 
 
-def _rows(x: Any) -> Tensor:
+def _rows(path: Path, x: Any) -> Tensor:
     if x.dtype.kind not in "fiub":
-        raise DataError(f"x_train, x_test: numbers expected, got {x.dtype}")
+        raise DataError(f"{path}: x_train, x_test: numbers expected, got {x.dtype}; convert them to float32")
     if x.dtype == np.uint8 and x.ndim == 4:
         return torch.from_numpy(x)
     return torch.from_numpy(np.asarray(x, dtype=np.float32))
@@ -276,14 +282,21 @@ def _rows(x: Any) -> Tensor:
 def _check(name: str, x: Tensor) -> None:
     if x.dim() not in (2, 4) or 0 in x.shape[1:]:
         raise DataError(
-            f"{name}: features (n, m) or images (n, C, H, W) expected, got shape {tuple(x.shape)}"
+            f"{name}: features (n, m) or images (n, C, H, W) expected, got shape {tuple(x.shape)}; reshape "
+            "them"
         )
     if not x.is_floating_point():
         return
+    large = (x.abs() > LARGEST).flatten(1).any(1)
     wrong = (~x.flatten(1).isfinite().all(1)).nonzero()[:, 0]
     if len(wrong):
         raise DataError(
             f"{name}: row {int(wrong[0])} is not finite ({len(wrong)} such rows); repair or drop them"
+        )
+    if bool(large.any()):
+        raise DataError(
+            f"{name}: row {int(large.nonzero()[0])} has a number beyond {LARGEST:g}, its square is no number of "
+            "float32; divide by a power of ten"
         )
     if x.dim() == 4 and (x.min() < 0 or x.max() > 1):
         raise DataError(

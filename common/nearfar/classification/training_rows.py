@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nearfar.classification.datasets import LabelledDataset
 from nearfar.classification.settings import ImbalanceConfig, NoiseConfig
+from nearfar.classification.trainable import check_two_classes
 from nearfar.data import content_digest
 from nearfar.errors import DataError
 from nearfar.labels import class_counts, label_noise, long_tail, rows_per_class
@@ -62,16 +63,18 @@ def training_rows(
         validation: Share of every class to hold out.
 
     Raises:
-        DataError: If a class has too few rows, or nothing is left to hold out.
+        DataError: If a class has too few rows, nothing is left to hold out, or one class alone is left to train on.
     """
     rows = np.arange(len(dataset.y_train)) if imbalance is None else _thinned(dataset, imbalance, seed)
     given = dataset.y_train.numpy()[rows]
     true = None if dataset.true is None else dataset.true.numpy()[rows]
+    check_two_classes(f"{dataset.source}: y_train", given, dataset.classes)
     if noise is not None:
         rng = numpy_generator(seed, "label_noise")
         found = label_noise(given, noise.rate, kind=noise.kind, num_classes=dataset.num_classes, rng=rng)
         given, true = np.asarray(found.labels), np.asarray(found.true)
     held = _held_out(given, validation, seed)
+    check_two_classes(f"{dataset.source}: y_train", given[~held], dataset.classes)
     fine = None if dataset.fine_train is None else dataset.fine_train.numpy()[rows]
     return TrainingRows(
         _tensor(rows[~held]),

@@ -125,7 +125,7 @@ def resolve(config_class: type[ConfigT], layers: Iterable[Layer]) -> ConfigT:
 def _explain(config_class: type[BaseModel], detail: ErrorDetails, layers: Sequence[Layer]) -> str:
     path = [str(part) for part in detail["loc"]]
     key = ".".join(path)
-    source = next((layer.source for layer in reversed(layers) if _holds(layer.values, path)), "default")
+    source = _source(layers, path)
     if detail["type"] == "extra_forbidden":
         known = _keys(config_class, path[:-1])
         prefix = "".join(f"{part}." for part in path[:-1])
@@ -133,10 +133,16 @@ def _explain(config_class: type[BaseModel], detail: ErrorDetails, layers: Sequen
         return f"unknown key '{key}' ({source}); {hint}"
     if detail["type"] == "boolean_given":
         field = ".".join([*path, detail["ctx"]["name"]])
-        return f"{field}: a number or text is expected, got the boolean {detail['ctx']['value']}"
+        given_by = _source(layers, [*path, detail["ctx"]["name"]])
+        return f"{field}: a number or text is expected, got the boolean {detail['ctx']['value']} ({given_by})"
     message = detail["msg"].removeprefix("Value error, ")
     given = "" if isinstance(detail["input"], Mapping) else f", got {detail['input']!r}"
     return f"{key or config_class.__name__}: {message}{given} ({source})"
+
+
+def _source(layers: Sequence[Layer], path: Sequence[str]) -> str:
+    """Name of the layer that a value came from."""
+    return next((layer.source for layer in reversed(layers) if _holds(layer.values, path)), "default")
 
 
 def _holds(values: Any, path: Sequence[str]) -> bool:

@@ -12,7 +12,11 @@ from typing import Any
 
 import yaml
 
-from nearfar.errors import ConfigError
+from nearfar.errors import ConfigError, first_line
+
+# A recipe has some fifty.
+MOST_VALUES = 100_000
+MOST_LEVELS = 64
 
 
 class _Loader(yaml.SafeLoader):
@@ -20,9 +24,17 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own attribute, emptied on purpose
 
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:  # noqa: N803 - PyYAML's own name
+        if self.flow_level >= MOST_LEVELS:  # PyYAML takes time by the square of them
+            reason = f"brackets inside brackets, more than {MOST_LEVELS} deep"
+            raise yaml.MarkedYAMLError(None, None, reason, self.get_mark())
+        super().fetch_flow_collection_start(TokenClass)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(None, None, "a key is text or a number", key.start_mark)
             if key.value in seen:
                 raise yaml.MarkedYAMLError(None, None, f"key '{key.value}' appears twice", key.start_mark)
             seen.add(key.value)
@@ -71,12 +83,31 @@ def loads(text: str, source: str = "text") -> Any:
         {'lr': 0.001}
     """
     try:
-        return yaml.load(text, _Loader)  # a SafeLoader
+        values = yaml.load(text, _Loader)  # a SafeLoader
+        _check_size(values)
+        return values
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{source}{line}: {error.problem or 'not valid YAML'}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{source}: not valid YAML ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # tags on values they are not for make PyYAML raise almost anything
+        raise ConfigError(f"{source}: not valid YAML ({first_line(error)})") from None
+
+
+def _check_size(values: Any) -> None:
+    """Refuse aliases of aliases that stand for more than anybody would write, or for themselves."""
+    sizes: dict[int, int] = {}
+
+    def size(value: Any) -> int:
+        if not isinstance(value, dict | list):
+            return 1
+        if id(value) not in sizes:
+            sizes[id(value)] = MOST_VALUES  # an alias of itself meets this
+            parts = value.values() if isinstance(value, dict) else value
+            sizes[id(value)] = 1 + sum(map(size, parts))
+        return sizes[id(value)]
+
+    if size(values) >= MOST_VALUES:
+        raise ValueError(f"its aliases stand for more than {MOST_VALUES:,} values")
 
 
 def load(path: Path) -> dict[str, Any]:

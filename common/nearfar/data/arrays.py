@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.atomic import replace_file
+from nearfar.data.npz import read_npz
 from nearfar.errors import DataError
 
 
@@ -39,8 +38,9 @@ def read_arrays(path: Path, names: Sequence[str], what: str) -> dict[str, NDArra
     Raises:
         DataError: If it is no such file.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in names}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} does not hold {what} of a run: {error}") from None
+    refusal = f"does not hold {what} of a run"
+    found = read_npz(path, names, refusal)
+    absent = [name for name in names if name not in found]
+    if absent:
+        raise DataError(f"{path} {refusal}: it lacks {', '.join(absent)}; write it anew")
+    return found

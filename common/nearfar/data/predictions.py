@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nearfar.data.arrays import read_arrays, write_arrays
 from nearfar.data.digest import content_digest
+from nearfar.errors import DataError
 
 FILE = "predictions.npz"
 
@@ -63,4 +64,11 @@ class TestPredictions:
             DataError: If it is no such file.
         """
         found = read_arrays(path, ("cases", "predicted", "right"), "the predictions")
-        return cls(str(found["cases"]), found["predicted"], found["right"].astype(bool))
+        cases, predicted, right = found["cases"], found["predicted"], found["right"]
+        kinds = cases.dtype.kind, predicted.dtype.kind, right.dtype.kind
+        if kinds != ("U", "i", "b") or predicted.ndim != 1 or predicted.shape != right.shape or cases.ndim:
+            raise DataError(
+                f"{path} does not hold the predictions of a run: a class and a truth value of every case expected, got "
+                f"{predicted.dtype} of {predicted.shape} and {right.dtype} of {right.shape}; write it anew"
+            )
+        return cls(str(cases), predicted.astype(np.int64), right)

@@ -29,6 +29,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import pickle
 import sys
 import types
 import warnings
@@ -40,7 +41,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from nearfar.errors import ConfigError, DataError, MissingDependencyError
+from nearfar.errors import CheckpointError, ConfigError, DataError, MissingDependencyError
 from nearfar.optional import PACKAGES, installed, missing, require, version
 
 if TYPE_CHECKING:
@@ -125,18 +126,21 @@ def rank_timestamps(users: NDArray[Any], timestamps: NDArray[Any]) -> NDArray[np
 
 
 @contextmanager
-def compat(*, rank_time: bool = False) -> Iterator[None]:
+def compat(*, rank_time: bool = False, trust_checkpoints: bool = False) -> Iterator[None]:
     """Scope in which RecBole 1.2.1 works on the installed numpy, pandas and torch.
 
     Scopes may be nested and are undone in reverse order, also when the body raises; warning filters
     set inside are undone too. Scopes are not thread-safe: numpy, pandas and the filters belong to the
     process, so other threads see the repaired versions while one is open.
 
-    Checkpoints are unpickled in full (row 2), and unpickling runs code: load only files you wrote.
+    Checkpoints are pickles, and a pickle may run any program: here nothing in them is run (row 2), and those of
+    RecBole's own models and of MCLRec are read back whole.
 
     Args:
         rank_time: Replace the time column by each user's event rank before RecBole rounds it to
             float32 (row 10). Refused for splits that compare times of different users.
+        trust_checkpoints: Run whatever checkpoints, saved data sets and saved loaders ask for. Needed for those of
+            model classes of yours, and for ``save_dataset`` and ``save_dataloaders``; load only files you wrote.
 
     Yields:
         Nothing; import and use RecBole inside the scope.
@@ -160,6 +164,8 @@ def compat(*, rank_time: bool = False) -> Iterator[None]:
     with ExitStack() as scope:
         for row in ROWS:
             scope.enter_context(row.repair())
+        if trust_checkpoints:
+            scope.enter_context(_trusted_checkpoints())
         if rank_time:
             scope.enter_context(_ranked_time())
         yield
@@ -226,24 +232,53 @@ def _numpy_aliases() -> Iterator[None]:
 
 
 @contextmanager
-def _trusted_checkpoints() -> Iterator[None]:
+def _checkpoints() -> Iterator[None]:
     """Row 2: ``UnpicklingError`` when RecBole loads a checkpoint, which contains its Config object.
 
-    Only calls that come from RecBole's modules get ``weights_only=False``. The caller is looked up,
-    because ``load_data_and_model`` imports torch locally and models import theirs late, out of reach
-    of a replaced module attribute.
+    Only calls that come from RecBole's modules read that object, and none runs what is in the file. The caller is
+    looked up, because ``load_data_and_model`` imports torch locally and models import theirs late, out of reach
+    of a replaced module attribute. Saved data sets and loaders, which are looked for unasked beside checkpoints, are
+    pickles of any object and refused.
     """
+    from nearfar.interop import recbole_checkpoint
+
+    with _loading(pickle_module=recbole_checkpoint, weights_only=False):
+        data = _recbole("data.utils")
+        pickles = types.SimpleNamespace(load=_refuse_pickle, dump=data.pickle.dump)
+        with _patched(data, "pickle", pickles):
+            yield
+
+
+@contextmanager
+def _trusted_checkpoints() -> Iterator[None]:
+    """Instead of row 2, for who knows where the files come from."""
+    with _loading(weights_only=False), _patched(_recbole("data.utils"), "pickle", pickle):
+        yield
+
+
+@contextmanager
+def _loading(**how: Any) -> Iterator[None]:
     import torch
 
     original = torch.load
 
     def load(*args: Any, **kwargs: Any) -> Any:
-        if _called_by_recbole():
-            kwargs.setdefault("weights_only", False)
-        return original(*args, **kwargs)
+        if not _called_by_recbole() or kwargs.keys() & how.keys():
+            return original(*args, **kwargs)
+        try:
+            return original(*args, **(kwargs | how))
+        except pickle.UnpicklingError as error:
+            raise CheckpointError(f"{args[0]} is refused: {error}") from None
 
     with _patched(torch, "load", load):
         yield
+
+
+def _refuse_pickle(file: Any) -> NoReturn:
+    raise ConfigError(
+        f"{file.name} is a pickle, and may run any program; remove it, or, if you wrote it, "
+        "recbole_session(trust_checkpoints=True)"
+    )
 
 
 @contextmanager
@@ -556,7 +591,7 @@ ROWS: tuple[Row, ...] = (
     Row(6, _quiet_pandas),
     Row(7, _quiet_scaler),
     Row(1, _numpy_aliases),
-    Row(2, _trusted_checkpoints),
+    Row(2, _checkpoints),
     Row(3, _empty_sequences),
     Row(4, _missing_values),
     Row(5, _sequence_lengths),

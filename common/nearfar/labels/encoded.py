@@ -82,7 +82,7 @@ def _plain_array(labels: Values) -> NDArray[Any] | None:
         return None
     missing = np.isnan(array) if array.dtype.kind in "fcmM" else np.zeros(0, bool)
     if missing.any():
-        raise _missing("labels", int(missing.argmax()), array[missing.argmax()])
+        raise _missing("labels", int(missing.argmax()), array[missing.argmax()].item())
     return array
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nearfar.config.suggest import suggest
 from nearfar.errors import ConfigError, DataError
 from nearfar.labels.codes import Values, class_codes, class_counts
+from nearfar.scalars import is_number
 
 NoiseKind: TypeAlias = Literal["imb", "sym", "sym-inclusive", "pair", "flip", "pair-next", "rolt-new"]
 NOISE_KINDS: tuple[str, ...] = get_args(NoiseKind)
@@ -84,7 +85,7 @@ def label_noise(
         >>> int(noisy.flipped.sum()), noisy.transition[0].round(3).tolist()
         (3, [0.5, 0.333, 0.167])
     """
-    if not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+    if not is_number(rate) or not 0 <= rate < 1:
         raise ConfigError(f"rate: a share in [0, 1) expected, got {rate!r}")
     if kind not in NOISE_KINDS:
         otherwise = f"choose {', '.join(NOISE_KINDS)}"

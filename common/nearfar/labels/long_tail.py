@@ -14,6 +14,7 @@ from nearfar.config.suggest import suggest
 from nearfar.errors import ConfigError, DataError
 from nearfar.labels.codes import Values, class_codes, class_counts
 from nearfar.labels.per_class import rows_per_class
+from nearfar.scalars import is_number
 
 Profile: TypeAlias = Literal["exp", "step"]
 PROFILES: tuple[str, ...] = get_args(Profile)
@@ -46,9 +47,9 @@ def long_tail_counts(
         raise ConfigError(
             f"largest, num_classes: at least 1 item and 1 class expected, got {largest}, {num_classes}"
         )
-    if not 1 <= ratio < np.inf:
+    if not is_number(ratio) or not 1 <= ratio < np.inf:
         raise ConfigError(
-            f"ratio: a finite number of at least 1 expected, the largest class over the smallest, got {ratio}"
+            f"ratio: a finite number of at least 1 expected, the largest class over the smallest, got {ratio!r}"
         )
     if profile not in PROFILES:
         raise ConfigError(

@@ -113,7 +113,8 @@ def contrast(
             ``NotPositive()``.
         key_log_weight: Added to all logits of a key, shape ``(M,)`` or ``(..., M)``: minus the log of its sampling
             probability (sampled softmax). Receives its gradient.
-        row_weight: Weight of each row in the mean, shape ``(N,)`` or ``(..., N)``, not negative.
+        row_weight: Weight of each row in the mean, and factor of its value if nothing is reduced, shape ``(N,)`` or
+            ``(..., N)``, not negative.
         symmetric: Average the loss of rows over keys and of keys over rows, from the same pass; needs ``k``.
         on_empty: What to do if no row has both a positive and a key in its denominator: ``"raise"`` (on a GPU, which
             would have to be waited for, the loss is NaN instead), or return ``"zero"`` (with gradient zero).

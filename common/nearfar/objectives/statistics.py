@@ -64,6 +64,9 @@ def alignment(z1: Tensor, z2: Tensor, *, power: float = 2.0) -> Tensor:
 def uniformity(z: Tensor, *, t: float = 2.0) -> Tensor:
     r"""Log of the mean Gaussian potential of all pairs of unit rows; 0 if all are equal, -2 t at best.
 
+    A row of zeros has no direction and counts as orthogonal to all others, so that embeddings which are all zero get
+    -2 t: look at their spread beside this number.
+
     .. math:: \log \frac{2}{N (N-1)} \sum_{i<j} e^{-t \lVert \tilde z_i - \tilde z_j \rVert^2}
 
     Args:

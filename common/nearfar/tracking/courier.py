@@ -15,6 +15,7 @@ from pathlib import Path
 from nearfar.atomic import write_atomically
 from nearfar.errors import StorageError, first_line
 from nearfar.optional import require
+from nearfar.redaction import redacted
 from nearfar.tracking.journal import Operation, header, operations
 from nearfar.tracking.served import store_model
 from nearfar.tracking.store import Store
@@ -44,7 +45,7 @@ class Courier:
     def __init__(self, store: Store, path: Path, warn: Callable[[str], None]) -> None:
         self._store, self._path, self._warn = store, path, warn
         self._sent_path = path.with_suffix(".sent")
-        self.run_id, self.offset = _read_sent(self._sent_path, store.uri)
+        self.run_id, self.offset = _read_sent(self._sent_path, redacted(store.uri))
         self.offset = min(self.offset, path.stat().st_size) if path.exists() else 0
         self._failures = 0
         self._said: set[str] = set()
@@ -105,6 +106,23 @@ class Courier:
             self._say(f"{_label(operation)} could not be recorded: {first_line(error)}")
         self._failures = 0
 
+    def _own(self, name: str) -> Path:
+        """A file or folder of the run; a journal that somebody else wrote does not get at others.
+
+        Raises:
+            FileNotFoundError: If it lies elsewhere, or has a link to elsewhere in it, or is gone.
+        """
+        folder = self._path.parent.resolve()
+        path = folder / name
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is gone")
+        for found in (path, *(path.rglob("*") if path.is_dir() else ())):
+            if not found.resolve().is_relative_to(folder):
+                raise FileNotFoundError(
+                    f"{found} lies outside {folder}, the folder of the run; move it there"
+                )
+        return path
+
     def _hopeless(self, operation: Operation, error: Exception) -> bool:
         what, code = operation["op"], getattr(error, "error_code", None)
         if what == "create":
@@ -141,7 +159,7 @@ class Courier:
             offset: In the journal.
         """
         self.offset = offset
-        record = {"uri": self._store.uri, "run_id": self.run_id, "offset": offset}
+        record = {"uri": redacted(self._store.uri), "run_id": self.run_id, "offset": offset}
         try:
             write_atomically(self._sent_path, json.dumps(record))
         except OSError as error:  # then it is sent again one day, which changes nothing
@@ -216,18 +234,17 @@ class Courier:
             self._store.client.log_inputs(self.run_id, datasets=[entry])
 
     def _artifact(self, operation: Operation) -> None:
-        path = self._path.parent / operation["path"]  # which is absolute when it lies elsewhere
-        if not path.exists():
-            raise FileNotFoundError(f"{path} is gone")
+        path = self._own(operation["path"])
+        folder = operation["folder"]
+        if folder is not None and (folder.startswith("/") or ".." in folder.split("/")):
+            raise FileNotFoundError(f"'{folder}' is no folder among the run's artifacts")
         call = self._store.client.log_artifacts if path.is_dir() else self._store.client.log_artifact
-        call(self.run_id, str(path), operation["folder"])
+        call(self.run_id, str(path), folder)
 
     def _model(self, operation: Operation) -> None:
         params = (header(self._path) or {"params": {}})["params"]
         assert self.run_id is not None
-        store_model(
-            self._store, self.run_id, operation["builder"], self._path.parent / operation["folder"], params
-        )
+        store_model(self._store, self.run_id, operation["builder"], self._own(operation["folder"]), params)
 
     def _resume(self, operation: Operation) -> None:
         client = self._store.client
@@ -283,8 +300,9 @@ def _read_sent(path: Path, uri: str) -> tuple[str | None, int]:
     """Run id and offset; the beginning when nothing is known, or about another store."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record["uri"] == uri:
-            return record["run_id"], int(record["offset"])
-    except (OSError, ValueError, KeyError, TypeError):
+        run_id, offset = record["run_id"], int(record["offset"])
+        if record["uri"] == uri and isinstance(run_id, str | None) and offset >= 0:
+            return run_id, offset
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         pass
     return None, 0

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -136,12 +138,48 @@ def operations(path: Path, offset: int = 0, until: int | None = None) -> Iterato
                 return
             try:
                 operation = json.loads(line)
-            except ValueError:
-                operation = None
-            yield (
-                operation if isinstance(operation, dict) and "op" in operation else {"op": "damaged"},
-                offset,
-            )
+                sound = _is_sound(operation)
+            except (ValueError, TypeError, OverflowError, RecursionError):
+                sound = False
+            yield operation if sound else {"op": "damaged"}, offset
+
+
+# What every kind of line has to have, and of which types.
+_PARTS: Mapping[str, Mapping[str, Any]] = {
+    "create": {"id": str, "experiment": str, "name": str, "time": int, "tags": dict, "params": dict},
+    "metrics": {"step": int, "time": int, "values": dict},
+    "tag": {"tags": dict},
+    "dataset": {"name": str, "digest": str, "source": str},
+    "artifact": {"path": str, "folder": str | None},
+    "model": {"builder": str, "folder": str},
+    "resume": {"time": int, "count": int, "tags": dict},
+    "end": {"status": str, "time": int, "reason": str | None},
+}
+_ID = re.compile(r"\w{1,64}")
+_PARENT = re.compile(r"[\w:-]{1,128}")
+
+
+def _is_sound(operation: Any) -> bool:
+    """Whether a line is what a run writes: a file may be damaged, or be made up."""
+    if not isinstance(operation, dict) or not isinstance(operation.get("op"), str):
+        return False
+    parts = _PARTS.get(operation["op"], {})
+    if not all(name in operation and isinstance(operation[name], kind) for name, kind in parts.items()):
+        return False
+    if operation["op"] == "metrics":
+        return abs(operation["step"]) < 1 << 63 and all(
+            isinstance(value, int | float) and math.isfinite(value) for value in operation["values"].values()
+        )
+    if operation["op"] == "create":
+        parent, uri = operation.get("parent"), operation.get("uri")
+        # The id becomes part of a file's name and of a search, the parent part of a search.
+        return (
+            _ID.fullmatch(operation["id"]) is not None
+            and (parent is None or _PARENT.fullmatch(parent) is not None)
+            and isinstance(uri, str | None)
+            and {"uri", "parent"} <= operation.keys()
+        )
+    return True
 
 
 def header(path: Path) -> Operation | None:

@@ -41,4 +41,5 @@ def experiment_name(domain: str, dataset: str) -> str:
 
 def slug(text: str) -> str:
     """``text`` reduced to what is safe in file and experiment names."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-") or "data"
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-")
+    return name if name.strip(".") else "data"  # . and .. are folders that are there already

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nearfar.atomic import write_atomically
+from nearfar.config import environment_layer
 from nearfar.errors import ConfigError, StorageError, first_line
+from nearfar.redaction import BLANK, redacted
 from nearfar.tracking.courier import TRIES, Courier
 from nearfar.tracking.journal import header, operations
-from nearfar.tracking.store import open_store
+from nearfar.tracking.store import URI_VARIABLE, default_uri, open_store
 
 OUTBOX = "outbox.jsonl"
 PAUSE_SECONDS = 1.0
@@ -78,6 +80,23 @@ def sync(place: Path, warn: Callable[[str], None], uri: str | None = None) -> Sy
     return SyncReport(delivered, courier.left(), courier.run_id, reason)
 
 
+def _whole(address: str) -> str:
+    """An address with the password that a journal does not keep.
+
+    Raises:
+        ConfigError: If the settings do not have it either.
+    """
+    if BLANK not in address:
+        return address
+    given = environment_layer().values.get("tracking", {}).get("uri") or default_uri()
+    if redacted(given) != address:
+        raise ConfigError(
+            f"{address} is known without its password only; give all of it: --to, {URI_VARIABLE} or "
+            "NEARFAR_TRACKING__URI"
+        )
+    return str(given)
+
+
 def store_address(place: Path) -> str | None:
     """Where a run was recorded: the store of the last delivery, which may not be the one the run began with.
 
@@ -85,15 +104,20 @@ def store_address(place: Path) -> str | None:
         place: Folder of a run, or a journal.
 
     Returns:
-        Address, ``None`` when there is no journal or it was never sent anywhere.
+        Address, with the password of the settings where it has one; ``None`` when there is no journal or it was never
+        sent anywhere.
+
+    Raises:
+        ConfigError: If the address has a password that the settings do not name.
     """
     path = place / OUTBOX if place.is_dir() else place
     created = header(path)
-    return None if created is None else _last_uri(path) or created["uri"]
+    address = None if created is None else _last_uri(path) or created["uri"]
+    return None if address is None else _whole(str(address))
 
 
 def _last_uri(path: Path) -> str | None:
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         return str(json.loads(path.with_suffix(".sent").read_text(encoding="utf-8"))["uri"])
     return None
 
@@ -105,7 +129,7 @@ def _write_run_id(path: Path, run_id: str) -> None:
             write_atomically(path, json.dumps(record | {"run_id": run_id}, indent=2))
     except FileNotFoundError:
         return
-    except ValueError:
+    except (ValueError, RecursionError):
         raise StorageError(f"{path} is not JSON; the run is {run_id}") from None
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror}; the run is {run_id}") from None

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import importlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from nearfar.optional import require
 from nearfar.tracking.store import Store
@@ -23,8 +24,8 @@ def store_model(
     Args:
         store: Where to.
         run_id: The run that made it.
-        builder: ``module:function``; given ``folder`` it returns ``name`` and the arguments of
-            ``mlflow.pyfunc.save_model``.
+        builder: ``module:function``, of those that the module names in ``PYFUNC_BUILDERS``; given ``folder`` it
+            returns ``name`` and the arguments of ``mlflow.pyfunc.save_model``.
         folder: The exported model.
         params: Settings shown with the model.
 
@@ -32,15 +33,14 @@ def store_model(
         Id of the model.
 
     Raises:
-        FileNotFoundError: If the folder is gone.
+        FileNotFoundError: If the folder is gone, or there is no such builder.
     """
     if not folder.exists():
         raise FileNotFoundError(f"{folder} is gone")
     pyfunc = require("mlflow.pyfunc", "storing the model")
     models = require("mlflow.models", "storing the model")
     entities = require("mlflow.entities", "storing the model")
-    module, _, function = builder.partition(":")
-    arguments = dict(getattr(importlib.import_module(module), function)(folder))
+    arguments = dict(_builder(builder)(folder))
     name, client = arguments.pop("name"), store.client
     run = client.get_run(run_id)
     experiment = run.info.experiment_id
@@ -67,3 +67,20 @@ def store_model(
         client.log_outputs(run_id, [entities.LoggedModelOutput(model.model_id, step=0)])
     client.finalize_logged_model(model.model_id, "READY")
     return str(model.model_id)
+
+
+def _builder(name: str) -> Callable[[Path], Mapping[str, Any]]:
+    """A function that its module offers for this: a journal names it, and must not name just any.
+
+    Raises:
+        FileNotFoundError: If it is none.
+    """
+    module, _, function = name.partition(":")
+    try:
+        found = importlib.import_module(module)
+    except (ImportError, ValueError):
+        raise FileNotFoundError(f"there is no module of '{name}'") from None
+    if function not in getattr(found, "PYFUNC_BUILDERS", ()):
+        raise FileNotFoundError(f"'{name}' builds no models: {module}.PYFUNC_BUILDERS does not name it")
+    made: Callable[[Path], Mapping[str, Any]] = getattr(found, function)
+    return made

@@ -7,8 +7,9 @@ in silence. Files contain tensors, numbers and text, and are read with ``weights
 
 from __future__ import annotations
 
+import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from nearfar.errors import CheckpointError, StorageError
 from nearfar.messages import warn
 
 SCHEMA = 2
+_NAME = re.compile(r"step-([0-9]{8,18})\.ckpt")
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ class CheckpointStore:
 
     def steps(self) -> list[int]:
         """Steps with a committed checkpoint, ascending."""
-        return sorted(int(path.stem.removeprefix("step-")) for path in self.folder.glob("step-*.ckpt"))
+        names = (_NAME.fullmatch(path.name) for path in self.folder.glob("step-*.ckpt"))
+        return sorted(int(name[1]) for name in names if name)
 
     def save(self, checkpoint: Checkpoint, *, best: int | None = None) -> Path:
         """Commit a checkpoint and delete those no longer kept.
@@ -109,15 +112,17 @@ class CheckpointStore:
         except Exception as error:
             raise CheckpointError(f"{path} is not a nearfar checkpoint: {error}") from error
         found = content.get("schema") if isinstance(content, dict) else None
-        while migrate := MIGRATIONS.get(found or 0):
+        while migrate := MIGRATIONS.get(found) if type(found) is int else None:
             content = migrate(content)
             found = content["schema"]
         if found != SCHEMA:
             raise CheckpointError(f"{path} has schema {found}, this version reads 1 to {SCHEMA}")
         try:
-            return Checkpoint(**content)
-        except TypeError as error:
+            checkpoint = Checkpoint(**content)
+            _check(checkpoint, step, path.stat().st_size)
+        except (TypeError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{path} is not a nearfar checkpoint: {error}") from error
+        return checkpoint
 
     def load_latest(self, fingerprint: Mapping[str, str | int]) -> Checkpoint | None:
         """The newest usable checkpoint; damaged ones are set aside as ``*.corrupt``, half-written ones removed.
@@ -181,6 +186,36 @@ def check_same_run(found: Mapping[str, str | int], expected: Mapping[str, str | 
 def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
     """A dict of what ``weights_only`` accepts; tensors are shared, not copied."""
     return {part.name: getattr(checkpoint, part.name) for part in fields(checkpoint)}
+
+
+def _check(checkpoint: Checkpoint, step: int, size: int) -> None:
+    """Refuse what was written by nobody who knows this layout, with checksums that hold."""
+    for part, kind in (
+        *(("fingerprint", dict), ("method", dict), ("optimizers", dict), ("history", list)),
+        *(("memory_level", int), ("seconds", int | float), ("environment", dict)),
+    ):
+        if not isinstance(found := getattr(checkpoint, part), kind):
+            raise TypeError(f"{part} is of type {type(found).__name__}")
+    if checkpoint.step != step:
+        raise ValueError(f"it is of step {checkpoint.step}, its name of step {step}")
+    for entry in checkpoint.history:
+        if not isinstance(entry, dict) or not all(isinstance(value, int | float) for value in entry.values()):
+            raise TypeError("history holds something other than numbers by name")
+    for tensor in _tensors([checkpoint.method, checkpoint.optimizers]):
+        # Strides of zero and sparse forms make much of little, and whoever copies such a tensor pays.
+        if tensor.layout != torch.strided or tensor.numel() * tensor.element_size() > size:
+            raise ValueError(f"a tensor of shape {tuple(tensor.shape)} is in a file of {size:,} bytes")
+
+
+def _tensors(content: Any) -> Iterator[torch.Tensor]:
+    if isinstance(content, torch.Tensor):
+        yield content
+    elif isinstance(content, Mapping):
+        for part in content.values():
+            yield from _tensors(part)
+    elif isinstance(content, list | tuple):
+        for part in content:
+            yield from _tensors(part)
 
 
 def _verify(path: Path) -> None:

@@ -12,19 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nearfar.adapters import FeatureInputs
+from nearfar.adapters.arrays import as_tensor, check_finite
 from nearfar.calibration.gaussians import ClassGaussians
 from nearfar.calibration.rcal.batches import StageBatches
-from nearfar.calibration.rcal.config import (
-    GaussiansConfig,
-    Outlier,
-    PretrainConfig,
-    RCALConfig,
-    Ridge,
-    Weighting,
-)
+from nearfar.calibration.rcal.config import Outlier, RCALConfig, Ridge, Weighting
 from nearfar.calibration.rcal.method import RCAL
 from nearfar.classification.row_batches import epoch_steps
-from nearfar.config import OptimConfig
+from nearfar.classification.trainable import check_trainable
+from nearfar.config.layers import Layer, resolve
 from nearfar.encoders import Identity
 from nearfar.errors import ConfigError, DataError
 from nearfar.labels import encode_labels
@@ -126,16 +121,22 @@ class RCALFeatureClassifier(_sklearn.ClassifierMixin, _sklearn.BaseEstimator):  
 
         Raises:
             ConfigError: If a setting is out of bounds, or a weight is given.
-            DataError: If rows and labels do not go together.
-            ValueError: If features are not finite, or labels are missing or no classes, as of scikit-learn.
+            DataError: If rows and labels do not go together, features are not finite, or labels are missing or no
+                classes; a ValueError, in scikit-learn's words where it has some.
         """
         if unsupported:
             raise ConfigError(
                 f"{next(iter(unsupported))}: fit takes features and labels only; drop rows, or repeat them, instead"
             )
-        x = _checks.validate_data(self, _as_array(X), dtype=(np.float64, np.float32))
+        x = self._features(X, reset=True)
         codes, classes = self._classes(y, len(x))
-        seed = int(_random.check_random_state(self.random_state).randint(2**31 - 1))
+        check_trainable(FeatureInputs(x), codes.numpy(), classes)
+        try:
+            seed = int(_random.check_random_state(self.random_state).randint(2**31 - 1))
+        except ValueError as error:
+            raise ConfigError(
+                f"random_state: {error}; give a whole number, a generator of NumPy, or None"
+            ) from None
         center, scale = np.zeros(x.shape[1]), np.ones(x.shape[1])
         if self.standardize:
             center, scale = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
@@ -182,20 +183,33 @@ class RCALFeatureClassifier(_sklearn.ClassifierMixin, _sklearn.BaseEstimator):  
 
     def _logits(self, X: Any) -> NDArray[np.float64]:
         _checks.check_is_fitted(self, "coef_")
-        x = _checks.validate_data(self, _as_array(X), reset=False, dtype=(np.float64, np.float32))
+        x = self._features(X, reset=False)
         logits: NDArray[np.float64] = x @ self.coef_.T + self.intercept_
         return logits
+
+    def _features(self, X: Any, *, reset: bool) -> NDArray[Any]:
+        """Finite numbers, shape ``(N, m)``."""
+        given = _as_array(X)
+        try:
+            x: NDArray[Any] = _checks.validate_data(self, given, reset=reset, dtype=(np.float64, np.float32))
+        except ValueError as error:
+            raise DataError(f"X: {_not_finite(given)}{' '.join(str(error).split())}") from None
+        check_finite("X", as_tensor("X", x), ("row", "column"))
+        return x
 
     def _classes(self, y: Any, rows: int) -> tuple[Tensor, NDArray[Any]]:
         """Codes and labels; what scikit-learn knows as labels is checked by it."""
         if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+            raise DataError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         given = _as_array(y)
         if hasattr(given, "__array__"):
             given = given if hasattr(given, "to_numpy") else np.asarray(given)
-            given = _checks.column_or_1d(given, warn=True, dtype=None)
-            if given.dtype.kind in "fciub":
-                _targets.check_classification_targets(given)
+            try:
+                given = _checks.column_or_1d(given, warn=True, dtype=None)
+                if given.dtype.kind in "fciub":
+                    _targets.check_classification_targets(given)
+            except ValueError as error:
+                raise DataError(f"y: {' '.join(str(error).split())}") from None
         codes, classes = encode_labels(given)
         if len(codes) != rows:
             raise DataError(f"y: one label for each of {rows} rows expected, got {len(codes)}")
@@ -214,14 +228,14 @@ class RCALFeatureClassifier(_sklearn.ClassifierMixin, _sklearn.BaseEstimator):  
         return method
 
     def _passes(self, rows: int) -> int:
-        return (
-            max(PASSES, -(-STEPS // epoch_steps(rows, self.batch_size)))
-            if self.epochs is None
-            else self.epochs
-        )
+        if self.epochs is not None:
+            return self.epochs
+        # What is no size is refused with the other settings.
+        size = self.batch_size if isinstance(self.batch_size, int) and self.batch_size > 0 else 1
+        return max(PASSES, -(-STEPS // epoch_steps(rows, size)))
 
     def _config(self, seed: int, rows: int) -> RCALConfig:
-        given = {
+        gaussians = {
             "outlier": self.outlier,
             "keep": self.keep,
             "q": self.q,
@@ -232,25 +246,37 @@ class RCALFeatureClassifier(_sklearn.ClassifierMixin, _sklearn.BaseEstimator):  
             "head_mass": self.head_mass,
             "lr": self.draws_lr,
         }
-        try:
-            return RCALConfig(
-                data="given",
-                seed=seed,
-                device=self.device,
-                epochs=self._passes(rows),
-                batch_size=self.batch_size,
-                pretrain=PretrainConfig(epochs=0),
-                gaussians=GaussiansConfig.model_validate(given),
-                beta=0.0,
-                mixup=self.mixup,
-                loss=self.loss,
-                real_rows=self.real_rows,
-                head_lr=self.lr,
-                optim=OptimConfig(name="sgd", schedule="cosine", weight_decay=self.weight_decay),
-                milestones=(),
-            )
-        except ValueError as error:
-            raise ConfigError(f"{type(self).__name__}: {error}") from error
+        given = {
+            "data": "given",
+            "seed": seed,
+            "device": self.device,
+            "epochs": self._passes(rows),
+            "batch_size": self.batch_size,
+            "pretrain": {"epochs": 0},
+            "gaussians": gaussians,
+            "beta": 0.0,
+            "mixup": self.mixup,
+            "loss": self.loss,
+            "real_rows": self.real_rows,
+            "head_lr": self.lr,
+            "optim": {"name": "sgd", "schedule": "cosine", "weight_decay": self.weight_decay},
+            "milestones": (),
+        }
+        return resolve(RCALConfig, [Layer(type(self).__name__, given)])
+
+
+def _not_finite(values: Any) -> str:
+    """Where the first number is that is none, as a sentence; nothing where there is no such place."""
+    try:
+        if np.iscomplexobj(values):
+            return ""
+        wrong = np.argwhere(~np.isfinite(np.asarray(values, dtype=np.float64)))
+    except (AttributeError, TypeError, ValueError):  # text, lists of different lengths
+        return ""
+    if not len(wrong) or wrong.shape[1] != 2:
+        return ""
+    row, column = wrong[0].tolist()
+    return f"row {row}, column {column} is not finite, fill it or leave the row out: "
 
 
 def _as_array(values: Any) -> Any:

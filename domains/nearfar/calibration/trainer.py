@@ -10,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nearfar.adapters import as_inputs
+from nearfar.adapters import as_inputs, representations
 from nearfar.calibration.gaussians import ClassGaussians
 from nearfar.calibration.rcal.batches import StageBatches
 from nearfar.calibration.rcal.config import RCALConfig
 from nearfar.calibration.rcal.method import RCAL
 from nearfar.classification.classifier import class_logits
 from nearfar.classification.predictor import Predictor
+from nearfar.classification.trainable import check_trainable
 from nearfar.config.hyper import HyperParameters
 from nearfar.errors import ConfigError, DataError
 from nearfar.labels import encode_labels
@@ -84,8 +85,10 @@ class RCALTrainer(Predictor):
         self.config: RCALConfig = _HYPER.config(_HYPER.dotted(settings))
         self.inputs, self.verbose = as_inputs(rows), verbose
         codes, self.classes_ = encode_labels(labels)
-        if len(codes) != len(self.inputs):
-            raise DataError(f"labels: one for each of {len(self.inputs)} rows expected, got {len(codes)}")
+        check_trainable(self.inputs, codes, self.classes_)
+        representations(
+            encoder, self.inputs, torch.zeros(1, dtype=torch.int64)
+        )  # one that cannot is refused here
         self._given = torch.as_tensor(codes)
         self._runtime = Runtime.start(self.config.device, deterministic=self.config.deterministic)
         method = RCAL(self.config, encoder, self.inputs, self._given, len(self.classes_), head)
@@ -135,7 +138,7 @@ class RCALTrainer(Predictor):
         Args:
             rows: As of :func:`nearfar.adapters.as_inputs`.
         """
-        return class_logits(self.method.encoder, self.method.head, as_inputs(rows))
+        return class_logits(self.method.encoder, self.method.head, as_inputs(rows, like=self.inputs))
 
     @property
     def gaussians_(self) -> ClassGaussians:

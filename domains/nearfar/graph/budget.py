@@ -18,7 +18,9 @@ from torch import Tensor
 
 from nearfar.augment.graphs import drop_edges
 from nearfar.errors import ConfigError, DataError
+from nearfar.graph.checks import check_ids
 from nearfar.graph.pattern import row_pointer
+from nearfar.scalars import is_number, is_whole
 
 BudgetKind: TypeAlias = Literal["expected", "quantile", "fixed", "all"]
 
@@ -54,6 +56,12 @@ class AugmentationBudget:
     directed: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("p", "delta", "count"):
+            value, kind = getattr(self, name), is_whole if name == "count" else is_number
+            if not kind(value):
+                raise ConfigError(
+                    f"{name}: {'a whole' if name == 'count' else 'a'} number expected, got {value!r}"
+                )
         if not 0 <= self.p < 1:
             raise ConfigError(f"p: 0 to below 1 expected, got {self.p}")
         if self.kind not in get_args(BudgetKind):
@@ -76,17 +84,13 @@ class AugmentationBudget:
             Whole numbers, shape ``(n,)``.
 
         Raises:
-            DataError: If the probabilities do not fit the edges.
+            DataError: If edges are not as described, or the probabilities do not fit them.
         """
+        check_ids(edge_index, num_nodes)
         target = edge_index[1]
         degree = row_pointer(target, num_nodes).diff()
-        if probability is not None and (
-            probability.shape != target.shape or not bool(((probability >= 0) & (probability <= 1)).all())
-        ):
-            raise DataError(
-                f"probability: numbers from 0 to 1 of shape {tuple(target.shape)} expected, got shape "
-                f"{tuple(probability.shape)}"
-            )
+        if probability is not None:
+            _check_probability(probability, target.shape)
         if self.kind == "all":
             return degree
         if self.kind == "fixed":
@@ -110,6 +114,21 @@ class AugmentationBudget:
         pairs, which = torch.stack([degree.double(), rates], 1).unique(dim=0, return_inverse=True)
         found = [binomial_quantile(int(count), float(rate), self.delta) for count, rate in pairs.tolist()]
         return torch.tensor(found, dtype=torch.int64, device=degree.device)[which]
+
+
+def _check_probability(probability: Tensor, shape: torch.Size) -> None:
+    if probability.shape != shape:
+        raise DataError(
+            f"probability: shape {tuple(shape)} expected, one number an edge, got {tuple(probability.shape)}; give one "
+            "for each column of edge_index"
+        )
+    outside = ~((probability >= 0) & (probability <= 1))  # NaN, too
+    if bool(outside.any()):
+        edge = int(outside.nonzero()[0])
+        raise DataError(
+            f"probability: {probability[edge].item()} of edge {edge}, 0 to 1 expected; clamp the weights that it comes "
+            "from, or leave the edge out"
+        )
 
 
 def binomial_quantile(count: int, p: float, delta: float) -> int:

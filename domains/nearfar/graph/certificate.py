@@ -99,7 +99,7 @@ def certify(
         DataError: If features or edges cannot be used.
     """
     if samples < 0:
-        raise ConfigError(f"samples: at least 0 expected, got {samples}")
+        raise ConfigError(f"samples: at least 0 expected, got {samples}; 0 tries none")
     rule = budget or AugmentationBudget(p)
     norm: Norm = "gcn"
     if isinstance(model, TwoLayers):
@@ -110,7 +110,12 @@ def certify(
         layers = layers.to(dtype)
         x, edges = data.x, data.edge_index
         check_features(x)
-        num_nodes = len(x)
+        num_nodes, width = x.shape
+        if width != len(layers.weights[0]):
+            raise DataError(
+                f"x: {len(layers.weights[0])} features expected by layer 1, got shape {tuple(x.shape)}; certify on "
+                "data like those of the training"
+            )
         q = rule.of(edges, num_nodes)
         intervals = edge_interval(edges, num_nodes, q, norm, directed=rule.directed, dtype=dtype)
         y = project(x, layers.weights[0])
@@ -124,7 +129,14 @@ def certify(
             z_other = at_one_graph.embeddings(layers, y, normalised(intervals, whole, dtype))
         if z_other.shape != (num_nodes, layers.weights[1].shape[1]):
             expected = (num_nodes, layers.weights[1].shape[1])
-            raise DataError(f"z_other: shape {expected} expected, got {tuple(z_other.shape)}")
+            raise DataError(
+                f"z_other: shape {expected} expected, got {tuple(z_other.shape)}; embed all nodes by the same encoder"
+            )
+        if not bool(z_other.isfinite().all()):
+            node = int((~z_other.isfinite()).any(1).nonzero()[0])
+            raise DataError(
+                f"z_other: the embedding of node {node} is not finite; train without divergence first"
+            )
         w = contrast_vectors(z_other.to(dtype))
         bound = Surroundings.of(intervals, "certified").bound(layers, y, w)
         plain = score(whole)

@@ -31,7 +31,7 @@ from nearfar.errors import ConfigError, DataError
 from nearfar.graph.bounds.encoder import Layer, TwoLayers
 from nearfar.graph.bounds.hops import HUB
 from nearfar.graph.bounds.relaxation import Slope
-from nearfar.graph.checks import check_features
+from nearfar.graph.checks import check_edge_form, check_features
 from nearfar.graph.intervals import Norm, edge_interval, kept_entries, normalised
 from nearfar.graph.surroundings import AT_ONE_GRAPH, MODES, Mode, Surroundings
 
@@ -98,9 +98,9 @@ def compactness_bound(
         >>> compactness_bound(torch.eye(3, 2), edges, layers=[identity] * 2, slope=1.0, w=w, q=q).shape
         torch.Size([3])
     """
-    num_nodes = x.shape[0]
     check_mode(mode)
     check_features(x)
+    num_nodes = x.shape[0]
     encoder = TwoLayers.of(layers, slope)
     w1, w2 = encoder.weights
     if x.shape[1] != len(w1):
@@ -115,6 +115,8 @@ def compactness_bound(
     intervals = edge_interval(edge_index, num_nodes, q, norm, directed=directed, tight=tight, dtype=w1.dtype)
     surroundings = Surroundings.of(intervals, mode, nodes, cut=cut, hub=hub, block_size=block_size)
     values = None
+    if view_edge_index is not None:
+        check_edge_form("view_edge_index", view_edge_index)
     if mode in AT_ONE_GRAPH:
         kept = kept_entries(intervals, edge_index if view_edge_index is None else view_edge_index)
         values = normalised(intervals, kept, w1.dtype)
@@ -182,8 +184,15 @@ def check_nodes(nodes: Tensor, num_nodes: int) -> None:
         DataError: Naming what is wrong.
     """
     if nodes.dim() != 1 or nodes.dtype != torch.int64:
-        raise DataError(f"nodes: int64 of shape (k,) expected, got {nodes.dtype} of {tuple(nodes.shape)}")
+        fix = "mask.nonzero()[:, 0] lists those of a mask" if nodes.dtype == torch.bool else "give their ids"
+        raise DataError(
+            f"nodes: int64 of shape (k,) expected, got {nodes.dtype} of {tuple(nodes.shape)}; {fix}"
+        )
     if len(nodes) == 0 or int(nodes.min()) < 0 or int(nodes.max()) >= num_nodes:
         raise DataError(f"nodes: at least one, from 0 to {num_nodes - 1} expected, got {nodes[:5].tolist()}")
     if len(nodes.unique()) != len(nodes):
-        raise DataError("nodes: each node once expected; nodes.unique() leaves repeats out")
+        found, counts = nodes.unique(return_counts=True)
+        raise DataError(
+            f"nodes: each node once expected, {int(found[counts > 1][0])} is there twice or more; nodes.unique() "
+            "leaves repeats out"
+        )

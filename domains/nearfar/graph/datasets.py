@@ -7,13 +7,9 @@ split at random, 10 % / 10 % / 80 %, as in GRACE (Zhu et al., 2020) and POT (Yu 
 from __future__ import annotations
 
 import os
-import warnings as python_warnings
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nearfar.data import content_digest
+from nearfar.data.download import download
+from nearfar.data.npz import read_npz
 from nearfar.errors import DataError
-from nearfar.graph.checks import check_edges, check_features, clean_edges
+from nearfar.graph.checks import (
+    check_classes,
+    check_edges,
+    check_features,
+    check_per_node,
+    clean_edges,
+    feature_remarks,
+)
+from nearfar.graph.planetoid import read_planetoid
 from nearfar.graph.split import random_split
 from nearfar.interop.recbole import packaged_dataset
 from nearfar.optional import require
@@ -91,12 +97,10 @@ class GraphDataset:
         source, target = self.edge_index
         if not ((source[1:] - source[:-1]) * self.num_nodes + target[1:] > target[:-1]).all():
             raise DataError("edge_index: edges sorted by source, then target expected; see clean_edges")
-        _check_per_node("y", self.y, torch.int64, self.num_nodes)
-        if self.y.min() < 0:
-            raise DataError(f"y: classes are numbered from 0, got {int(self.y.min())}; number them anew")
+        check_classes("y", self.y, self.num_nodes)
         masks = {name: getattr(self, name) for name in MASKS}
         for name, mask in masks.items():
-            _check_per_node(name, mask, torch.bool, self.num_nodes)
+            check_per_node(name, mask, torch.bool, self.num_nodes)
             if not mask.any():
                 raise DataError(f"{name}: no node is in it; every part needs one at least")
         shared = torch.stack(list(masks.values())).sum(0) > 1
@@ -105,6 +109,12 @@ class GraphDataset:
             among = " and ".join(name for name, mask in masks.items() if mask[node])
             raise DataError(
                 f"{among}: {int(shared.sum())} nodes are in both, the first is node {node}; make them disjoint"
+            )
+        trained = self.y[self.train_mask]
+        if bool((trained == trained[0]).all()):
+            raise DataError(
+                f"y: all {len(trained)} training nodes are of class {int(trained[0])}, a probe learns nothing from "
+                "them; train on more nodes or split anew"
             )
 
 
@@ -119,15 +129,14 @@ def load_dataset(
             the same people rated); or a ``.npz`` file with ``x (n, d)``, ``edge_index (2, E)``, ``y (n,)`` and, all
             or none, ``train_mask``, ``val_mask`` and ``test_mask``, each ``(n,)``.
         data_dir: Folder to look in for files. Without it Planetoid's are looked for, and downloaded to,
-            ``$NEARFAR_CACHE/planetoid``, by default ``~/.cache/nearfar/planetoid``. They are pickles: take them from
-            where you trust.
+            ``$NEARFAR_CACHE/planetoid``, by default ``~/.cache/nearfar/planetoid``.
         split_seed: Seed of the random split, where there is no other.
         normalize: Whether the smallest of all features is subtracted from them, and rows with a sum above one are
             divided by it.
 
     Raises:
         DataError: If nothing is found, or what is found cannot be used.
-        MissingDependencyError: If torch_geometric, scikit-learn or RecBole is needed and not installed.
+        MissingDependencyError: If scikit-learn or RecBole is needed and not installed.
     """
     name, data_dir = data.lower(), None if data_dir is None else Path(data_dir)
     if name in KNOWN_GRAPHS:
@@ -153,6 +162,7 @@ class _Read:
     y: Tensor
     masks: tuple[Tensor, Tensor, Tensor] | None = None
     known: KnownGraph | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def _finish(read: _Read, split_seed: int, normalize: bool) -> GraphDataset:
@@ -164,7 +174,13 @@ def _finish(read: _Read, split_seed: int, normalize: bool) -> GraphDataset:
         raise DataError(f"{read.source}: {error}") from error
     x = normalized(read.x) if normalize else read.x
     made = GraphDataset(
-        read.name, read.source, x, edges, read.y, *masks, (*notes, *_unlearnt(read.y, masks[0]))
+        read.name,
+        read.source,
+        x,
+        edges,
+        read.y,
+        *masks,
+        (*read.warnings, *notes, *feature_remarks(read.x), *_unlearnt(read.y, masks[0])),
     )
     if read.known is not None:
         read.known.check(made)
@@ -195,13 +211,6 @@ def _unlearnt(y: Tensor, train_mask: Tensor) -> tuple[str, ...]:
     missing = sorted(set(y.tolist()) - set(y[train_mask].tolist()))
     some = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
     return (f"no training node is of class {some}: no probe can predict it",) if missing else ()
-
-
-def _check_per_node(name: str, values: Tensor, dtype: torch.dtype, num_nodes: int) -> None:
-    if values.dtype != dtype or values.shape != (num_nodes,):
-        raise DataError(
-            f"{name}: {dtype} of shape ({num_nodes},) expected, one a node, got {values.dtype} of {tuple(values.shape)}"
-        )
 
 
 # Planetoid
@@ -248,6 +257,18 @@ KNOWN_GRAPHS = {
     "citeseer": KnownGraph("CiteSeer", 3_327, 9_104, 3_703, 6),
     "pubmed": KnownGraph("PubMed", 19_717, 88_648, 500, 3),
 }
+PLANETOID_URL = "https://github.com/kimiyoung/planetoid/raw/master/data"
+# SHA-256 of the files everybody has; those of the other graphs are known by their counts.
+PLANETOID_DIGESTS = {
+    "ind.cora.allx": "9419ba2f26f5c35243db64aba110e0f35a04851609e0dc5433450676ca6b8543",
+    "ind.cora.ally": "2b998f5cc7fedc86e7f97ca2498f47a1ffc1462c29e2d578b23bf3f62b6e7d71",
+    "ind.cora.graph": "58f13302f39dde8852dad6fe6d15b89b077b6d7f837626bce671ef80344b383d",
+    "ind.cora.test.index": "297ce89af2b51a6a194181c7dbe1796c6a1cf9cd9349a88383b1b1e227867875",
+    "ind.cora.tx": "b9afbaa4a400df991f6f02ef677e1e44da55ffc04801fd02f9e673987829226a",
+    "ind.cora.ty": "41f5ac76596a1699cc33f53084a2419e92961c42bb75f36fc38e616d348532ad",
+    "ind.cora.x": "23cfa55d91c6f624233f5eb7b6e3f141f1bd2b2ae39608a63cf5d084bb27baab",
+    "ind.cora.y": "94465c14eb53e04ca262198dcbb2521ee8af60fb3f3d546cd6ca24a511b0e7d1",
+}
 PLANETOID_FILES = ("x", "tx", "allx", "y", "ty", "ally", "graph", "test.index")
 
 
@@ -257,20 +278,8 @@ def _planetoid(known: KnownGraph, data_dir: Path | None) -> _Read:
     absent = [name for part in PLANETOID_FILES if not (folder / (name := f"ind.{prefix}.{part}")).is_file()]
     if absent:
         raise DataError(f"{folder} lacks {', '.join(absent)}; download the files of {known.name} again")
-    read = require("torch_geometric.io", f"reading {known.name}").read_planetoid_data
-    try:
-        # Pickles of 2016 make NumPy and SciPy complain about names that have moved since.
-        with python_warnings.catch_warnings():
-            python_warnings.simplefilter("ignore")
-            graph = read(str(folder), prefix)
-    # A damaged pickle can raise anything.
-    except Exception as error:
-        raise DataError(
-            f"{folder}: the files ind.{prefix}.* cannot be read ({type(error).__name__}: {error}); delete them and "
-            "download them again"
-        ) from error
-    masks = graph.train_mask, graph.val_mask, graph.test_mask
-    return _Read(prefix, str(folder), graph.x, graph.edge_index, graph.y, masks, known)
+    x, edge_index, y, masks = read_planetoid(folder, prefix)
+    return _Read(prefix, str(folder), x, edge_index, y, masks, known)
 
 
 def _find_planetoid(known: KnownGraph, data_dir: Path | None) -> Path:
@@ -287,14 +296,15 @@ def _find_planetoid(known: KnownGraph, data_dir: Path | None) -> Path:
             f"no {wanted} in {', '.join(map(str, folders))}; put {files} into the first of them, or leave data_dir out "
             "to download them"
         )
-    datasets = require("torch_geometric.datasets", f"downloading {name}")
     try:
-        datasets.Planetoid(str(base), name)
-    # Whatever a network, a proxy or a full disk raises.
-    except Exception as error:
+        # The one that says the data are there comes last.
+        for part in (*PLANETOID_FILES[1:], PLANETOID_FILES[0]):
+            file = f"ind.{name.lower()}.{part}"
+            download(f"{PLANETOID_URL}/{file}", folders[0] / file, PLANETOID_DIGESTS.get(file))
+    except DataError as error:
         raise DataError(
-            f"{name} could not be downloaded ({type(error).__name__}: {error}); put {files} of "
-            f"https://github.com/kimiyoung/planetoid into {folders[0]}, or say where they are: data_dir=<folder>"
+            f"{name} could not be downloaded ({error}); put {files} of https://github.com/kimiyoung/planetoid into "
+            f"{folders[0]}, or say where they are: data_dir=<folder>"
         ) from error
     return folders[0]
 
@@ -413,14 +423,7 @@ EMBEDDED = {"digits": _digits, "films": _films}
 def _npz(path: Path) -> _Read:
     if not path.is_file():
         raise DataError(f"{path} does not exist")
-    try:
-        # np.load would read a .npy file under the wrong name, too.
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
-            arrays: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"{path} cannot be read as .npz: {error}; write it with numpy.savez, without objects"
-        ) from error
+    arrays = read_npz(path)
     wanted = ["x", "edge_index", "y", *(MASKS if any(mask in arrays for mask in MASKS) else ())]
     absent = [name for name in wanted if name not in arrays]
     if absent:
@@ -437,4 +440,9 @@ def _npz(path: Path) -> _Read:
         tensors["edge_index"],
         y if y.is_floating_point() else y.long(),
         (tensors["train_mask"], tensors["val_mask"], tensors["test_mask"]) if MASKS[0] in tensors else None,
+        warnings=tuple(
+            f"{name} is not used: edges have no weights or attributes here, every edge counts the same"
+            for name in arrays
+            if name.startswith("edge_") and name not in wanted
+        ),
     )

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from nearfar.errors import ConfigError, DataError
+from nearfar.graph.checks import check_probe
 
 LEARNING_RATE = 0.01
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -49,14 +50,13 @@ def linear_probe(
 
     Raises:
         ConfigError: If no step would be selected from.
-        DataError: If a part is empty, or an embedding is not finite.
+        DataError: If something is not as described, a part is empty, or an embedding is not finite.
     """
     if not 1 <= every <= steps:
         raise ConfigError(f"every: a number from 1 to steps={steps} expected, got {every}")
+    check_probe(z, y, train_mask=train_mask, select_mask=select_mask)
     if not (train_mask.any() and select_mask.any()):
         raise DataError("the linear probe needs a training and a selecting node at least; correct the masks")
-    if not z.isfinite().all():
-        raise DataError("z: embeddings are not finite, there is nothing to probe")
     z = z.detach()
     num_classes = int(y.max()) + 1
     weight = torch.empty(num_classes, z.shape[1], device=generator.device)

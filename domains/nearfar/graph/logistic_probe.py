@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nearfar.errors import DataError
+from nearfar.graph.checks import check_probe
 from nearfar.optional import require
 
 # Inverse strengths of the penalty.
@@ -33,16 +34,16 @@ def logistic_probe(z: Tensor, y: Tensor, train_mask: Tensor, val_mask: Tensor) -
         Classes, int64, shape ``(n,)``.
 
     Raises:
-        DataError: If a part is empty, an embedding is not finite, or all training nodes are of one class.
+        DataError: If something is not as described, a part is empty, an embedding is not finite, or all training
+            nodes are of one class.
         MissingDependencyError: If scikit-learn is not installed.
     """
     linear_model = require("sklearn.linear_model", "the logistic probe")
+    check_probe(z, y, train_mask=train_mask, val_mask=val_mask)
     if not (train_mask.any() and val_mask.any()):
         raise DataError(
             "the logistic probe needs a training and a validation node at least; correct the masks"
         )
-    if not z.isfinite().all():
-        raise DataError("z: embeddings are not finite, there is nothing to probe")
     labels = y.cpu().numpy()
     rows = F.normalize(z.detach().double(), dim=1).cpu().numpy()
     train, val = train_mask.cpu().numpy(), val_mask.cpu().numpy()

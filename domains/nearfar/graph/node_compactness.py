@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nearfar.errors import ConfigError, DataError
 from nearfar.graph.bounds.encoder import TwoLayers
 from nearfar.graph.budget import AugmentationBudget
-from nearfar.graph.checks import check_features
+from nearfar.graph.checks import check_edge_form, check_features
 from nearfar.graph.compactness import check_mode, check_nodes, contrast_vectors, project
 from nearfar.graph.intervals import IntervalAdjacency, Norm, edge_interval, kept_entries, normalised
 from nearfar.graph.layers import Given, closed_form
@@ -92,12 +92,23 @@ class NodeCompactness(nn.Module):
             DataError: If features, edges or nodes are not as described.
         """
         layers, norm = self.layers()
-        (w1, w2), num_nodes = layers.weights, x.shape[0]
         self._check_features(x)
+        (w1, w2), num_nodes = layers.weights, x.shape[0]
         if x.shape[1] != len(w1):
-            raise DataError(f"x: {len(w1)} features expected by layer 1, got shape {tuple(x.shape)}")
+            raise DataError(
+                f"x: {len(w1)} features expected by layer 1, got shape {tuple(x.shape)}; build the encoder for it"
+            )
         if z_other.shape != (num_nodes, w2.shape[1]):
-            raise DataError(f"z_other: shape {(num_nodes, w2.shape[1])} expected, got {tuple(z_other.shape)}")
+            raise DataError(
+                f"z_other: shape {(num_nodes, w2.shape[1])} expected, got {tuple(z_other.shape)}; embed all nodes by "
+                "the same encoder"
+            )
+        if not z_other.is_floating_point():
+            raise DataError(
+                f"z_other: floating point expected, got {z_other.dtype}; convert it: z_other.float()"
+            )
+        if view_edge_index is not None:
+            check_edge_form("view_edge_index", view_edge_index)
         intervals, around = self._graph(edge_index, num_nodes, norm, w1.dtype)
         if nodes is None:
             w = contrast_vectors(z_other)

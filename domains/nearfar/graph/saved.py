@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
+from nearfar.allocation_limit import AllocationLimit
 from nearfar.errors import DataError
 from nearfar.graph.encoder import GCNEncoder
-from nearfar.saved import SavedFormat
+from nearfar.saved import UNFIT, SavedFormat
 
 ENCODER = SavedFormat("graph encoder", "encoder.json")
 
@@ -37,8 +38,11 @@ def load_encoder(folder: Path | str) -> GCNEncoder:
     """
     tensors, description = ENCODER.read(Path(folder))
     try:
-        encoder = GCNEncoder(**description["arguments"], generator=torch.Generator())
+        with AllocationLimit(tensors, ENCODER.description):
+            encoder = GCNEncoder(**description["arguments"], generator=torch.Generator())
         encoder.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise DataError(f"{folder} is not a saved graph encoder: {error}") from None
+        if not 0 <= encoder.arguments["negative_slope"] <= 1:
+            raise DataError(f"negative_slope is {encoder.arguments['negative_slope']}")
+    except UNFIT as error:
+        raise DataError(f"{folder} is not a saved graph encoder: {error}; save it again") from None
     return encoder.eval()

@@ -32,8 +32,10 @@ def random_split(
         >>> [mask.sum().item() for mask in random_split(109, np.random.default_rng(0))]
         [10, 10, 89]
     """
-    if not (min(fractions) > 0 and sum(fractions) < 1):
-        raise ConfigError(f"fractions: two positive numbers with a sum below 1 expected, got {fractions}")
+    if len(fractions) != 2 or not (min(fractions) > 0 and sum(fractions) < 1):
+        raise ConfigError(
+            f"fractions: two positive numbers with a sum below 1 expected, got {fractions}; what remains is tested on"
+        )
     # 0.29 * 100 is less than 29 by a rounding error.
     sizes = [int(num_nodes * fraction + 1e-9) for fraction in fractions]
     sizes.append(num_nodes - sum(sizes))

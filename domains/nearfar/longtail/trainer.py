@@ -11,6 +11,7 @@ from nearfar.adapters import as_inputs, representations
 from nearfar.classification.classifier import class_logits
 from nearfar.classification.predictor import Predictor
 from nearfar.classification.row_batches import RowBatches
+from nearfar.classification.trainable import check_trainable
 from nearfar.config.hyper import HyperParameters
 from nearfar.errors import DataError
 from nearfar.labels import encode_labels
@@ -73,8 +74,10 @@ class SBCLTrainer(Predictor):
         self.config: SBCLConfig = _HYPER.config(_HYPER.dotted(settings))
         self.inputs, self.verbose = as_inputs(rows), verbose
         codes, self.classes_ = encode_labels(labels)
-        if len(codes) != len(self.inputs):
-            raise DataError(f"labels: one for each of {len(self.inputs)} rows expected, got {len(codes)}")
+        check_trainable(self.inputs, codes, self.classes_)
+        representations(
+            encoder, self.inputs, torch.zeros(1, dtype=torch.int64)
+        )  # one that cannot is refused here
         self._given = torch.as_tensor(codes)
         self._runtime = Runtime.start(self.config.device, deterministic=self.config.deterministic)
         method = SBCL(self.config, encoder, self.inputs, self._given, len(self.classes_))
@@ -110,7 +113,7 @@ class SBCLTrainer(Predictor):
         Raises:
             DataError: If they are of another kind, or a representation is not finite.
         """
-        return representations(self.method.encoder, as_inputs(rows))
+        return representations(self.method.encoder, as_inputs(rows, like=self.inputs))
 
     def fit_head(self, **settings: Any) -> Self:
         """Train a classifier of frozen representations of the training rows.
@@ -135,7 +138,7 @@ class SBCLTrainer(Predictor):
         if self._head is None:
             self.fit_head()
         assert self._head is not None
-        return class_logits(self.method.encoder, self._head, as_inputs(rows))
+        return class_logits(self.method.encoder, self._head, as_inputs(rows, like=self.inputs))
 
     @property
     def subclasses_(self) -> Tensor:

@@ -32,6 +32,9 @@ def read_atomic(path: Path, columns: tuple[str, ...]) -> Any:
         raise DataError(
             f"{path}: no column '{absent[0]}' in the header; found {', '.join(map(str, frame.columns))}"
         )
+    twice = [name for name in columns if (frame.columns == name).sum() > 1]
+    if twice:
+        raise DataError(f"{path}: two columns are named '{twice[0]}'; rename one")
     return frame[list(columns)]
 
 

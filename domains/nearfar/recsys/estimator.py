@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from nearfar.allocation_limit import AllocationLimit
 from nearfar.config import flatten, suggest
 from nearfar.config.hyper import Adjustable
 from nearfar.errors import ConfigError, DataError
@@ -25,6 +26,8 @@ from nearfar.recsys.split import LeaveOneOut, nothing_held_out
 from nearfar.recsys.trained import Trained
 from nearfar.recsys.vocabulary import RawId
 from nearfar.runtime import resolve_device
+from nearfar.saved import UNFIT
+from nearfar.scalars import is_whole
 from nearfar.training import FitResult
 
 
@@ -154,8 +157,8 @@ class MCLRecommender(Adjustable[MCLRecConfig], Inference):
         """
         trained, config, before = self.trained, self.config, self._method
         assert before is not None
-        if epochs < 0:
-            raise ConfigError(f"epochs: 0 or more expected, got {epochs}")
+        if not is_whole(epochs) or epochs < 0:
+            raise ConfigError(f"epochs: 0 or more expected, a whole number, got {epochs!r}")
         new = interactions_of(data, user, item, time, config)
         split = nothing_held_out(append_events(trained.data, new))
         state = grown_state(before.state_dict(), split.data)
@@ -192,16 +195,21 @@ class MCLRecommender(Adjustable[MCLRecConfig], Inference):
 
         Raises:
             DataError: If nothing was held out, or no user of the frame is known.
-            ConfigError: If a metric or ``k`` is none there is.
+            ConfigError: If a metric is none there is, or ``k`` no length of a list of the items there are.
         """
         trained = self.trained
-        cutoffs = [k] if isinstance(k, int) else list(k)
+        cutoffs: list[Any] = list(k) if isinstance(k, Sequence) else [k]
         for name in metrics:
             if name not in NAMES:
                 hint = suggest(name, NAMES, f"choose from {', '.join(NAMES)}")
                 raise ConfigError(f"metrics: '{name}' is not measured; {hint}")
-        if not cutoffs or min(cutoffs) < 1:
-            raise ConfigError(f"k: one or more list lengths from 1 expected, got {k}")
+        num_items = trained.data.num_items
+        # The three by default are asked for of small catalogues, too.
+        most = max(num_items, *CUTOFFS)
+        if not cutoffs or not all(is_whole(one) and 1 <= one <= most for one in cutoffs):
+            raise ConfigError(
+                f"k: one or more list lengths from 1 to {num_items}, the items there are, expected, got {k!r}"
+            )
         if isinstance(data, str):
             ranks = target_ranks(trained.scorer.score, self._held_out(data), data)  # type: ignore[arg-type]
         else:
@@ -263,15 +271,16 @@ class MCLRecommender(Adjustable[MCLRecConfig], Inference):
             made = cls(**description["estimator"]["hyper"])
             users = tensors["split.users"].numpy()
             split = LeaveOneOut(trained.data, tensors["split.train_ends"].numpy(), users)
-            method = MCLRec(HYPER.config(description["estimator"]["config"]), split)
+            with AllocationLimit(tensors, RECOMMENDER.description):
+                method = MCLRec(HYPER.config(description["estimator"]["config"]), split)
             state = {n.removeprefix("method."): t for n, t in tensors.items() if n.startswith("method.")}
             scorer = _scorer_name(method)
             state |= {
                 f"{scorer}.{n.removeprefix(PREFIX)}": t for n, t in tensors.items() if n.startswith(PREFIX)
             }
             method.load_state_dict(state)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise DataError(f"{folder} is no saved {cls.__name__}: {error}") from None
+        except UNFIT as error:
+            raise DataError(f"{folder} is no saved {cls.__name__}: {error}; save it again") from None
         made._become(method.to(resolve_device(device)), split, None, trained.titles)
         return made
 

@@ -65,7 +65,7 @@ class Inference(ABC):
         """
         place = self.trained.users.find(user)
         if place is None:
-            raise DataError(f"user {user!r} is unknown")
+            raise DataError(f"user {user!r} is unknown; ids are those of the training data")
         return [self.data.item_ids[item - 1] for item in self.data.sequence(place)]
 
     def recommend(
@@ -204,7 +204,9 @@ class Inference(ABC):
         """
         [indexed] = self.trained.index([history], "error")
         if len(indexed) == 0:
-            raise DataError("history: at least one item is needed")
+            raise DataError(
+                "history: at least one item is needed, got none; recommend_from_histories takes empty ones"
+            )
         columns = np.arange(self.data.num_items)
         if candidates is not None:
             columns = self.trained.known(listed(candidates, "candidates"), "candidates") - 1

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.data import content_digest
-from nearfar.errors import DataError
+from nearfar.errors import ConfigError, DataError
 from nearfar.recsys.frames import frame_column
 from nearfar.recsys.times import exact_times
-from nearfar.recsys.vocabulary import RawId, index_ids
+from nearfar.recsys.vocabulary import RawId, index_ids, lookalikes
 
 Ties = Literal["row", "item"]
 Duplicates = Literal["keep", "drop_consecutive", "drop", "error"]
@@ -34,6 +34,9 @@ class Interactions:
         item_ids: Raw id of each item; ``item_ids[i - 1]`` belongs to index ``i``.
         warnings: What the checks found worth saying.
         times: When each of ``items`` happened, int64, shape ``(E,)``; ``None`` where nobody knows.
+
+    Raises:
+        DataError: If the arrays do not fit each other, or hold an index that stands for no item.
     """
 
     items: NDArray[np.int64]
@@ -42,6 +45,36 @@ class Interactions:
     item_ids: tuple[RawId, ...]
     warnings: tuple[str, ...] = field(default=())
     times: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse arrays that would be read past their ends."""
+        arrays = {"items": self.items, "offsets": self.offsets, "times": self.times}
+        for name, array in arrays.items():
+            if array is not None and (array.dtype != np.int64 or array.ndim != 1):
+                raise DataError(
+                    f"{name}: int64 of one axis expected, got {array.dtype} of {array.shape}; convert it"
+                )
+        offsets, count = self.offsets, len(self.items)
+        if len(offsets) != self.num_users + 1 or offsets[0] != 0 or offsets[-1] != count:
+            raise DataError(
+                f"offsets: {self.num_users + 1} numbers from 0 to {count} expected for {self.num_users} users and "
+                f"{count} events, got {len(offsets)}; Interactions.from_columns makes them"
+            )
+        if (self.lengths < 0).any():
+            user = int(np.flatnonzero(self.lengths < 0)[0])
+            raise DataError(
+                f"offsets: that of user {user + 1} is before that of user {user}; they must not fall"
+            )
+        if self.times is not None and len(self.times) != count:
+            raise DataError(
+                f"times: {count} expected, one an event, got {len(self.times)}; give one for each"
+            )
+        if count and not (self.items.min() > PADDING and self.items.max() <= self.num_items):
+            place = int(np.flatnonzero((self.items <= PADDING) | (self.items > self.num_items))[0])
+            raise DataError(
+                f"items: index {self.items[place]} at {place}, 1 to {self.num_items} expected, {PADDING} is padding; "
+                "give raw ids to Interactions.from_columns, which numbers them"
+            )
 
     @property
     def num_users(self) -> int:
@@ -94,11 +127,18 @@ class Interactions:
         Raises:
             DataError: If a column is empty, of another length, or holds a missing or impossible value; rows are
                 counted from 0.
+            ConfigError: If ``ties`` or ``duplicates`` is none of those there are.
         """
+        for policy, value, known in (("ties", ties, Ties), ("duplicates", duplicates, Duplicates)):
+            if value not in get_args(known):
+                raise ConfigError(f"{policy}: one of {', '.join(get_args(known))} expected, got {value!r}")
+        for name, column in (("users", users), ("items", items), ("times", times)):
+            _check_column(name, column, source)
         lengths = len(users), len(items), len(users) if times is None else len(times)
         if len(set(lengths)) > 1:
             raise DataError(
-                f"{source}: columns differ in length: {lengths[0]} users, {lengths[1]} items, {lengths[2]} times"
+                f"{source}: columns differ in length: {lengths[0]} users, {lengths[1]} items, {lengths[2]} times; "
+                "give one of each for every event"
             )
         if lengths[0] == 0:
             raise DataError(f"{source}: no interactions; at least one row of user, item, time is needed")
@@ -115,7 +155,7 @@ class Interactions:
             offsets=np.searchsorted(user_index, np.arange(len(user_ids) + 1)).astype(np.int64),
             user_ids=user_ids,
             item_ids=item_ids,
-            warnings=warnings,
+            warnings=(*warnings, *lookalikes(user_ids, "user"), *lookalikes(item_ids, "item")),
             times=None if times is None else when,
         )
 
@@ -170,6 +210,11 @@ class Interactions:
         Raises:
             DataError: If a sequence is not one, and as :meth:`from_columns`.
         """
+        if isinstance(sequences, (str, bytes)) or not isinstance(sequences, Iterable):
+            raise DataError(
+                f"{source}: item sequences expected, by user or one after the other, got {sequences!r}; give lists of "
+                "item ids, oldest first"
+            )
         named = sequences if isinstance(sequences, Mapping) else dict(enumerate(sequences))
         users: list[RawId] = []
         items: list[RawId] = []
@@ -188,6 +233,22 @@ class Interactions:
             return made
         note = f"{empty} users have no events and were left out"
         return replace(made, warnings=(*made.warnings, note))
+
+
+def _check_column(name: str, column: Any, source: str) -> None:
+    """Refuse what is no column; ``None`` is the one that may be left out."""
+    if column is None and name == "times":
+        return
+    shape = getattr(column, "shape", None)
+    if (
+        isinstance(column, (str, bytes))
+        or not hasattr(column, "__len__")
+        or (shape is not None and len(shape) != 1)
+    ):
+        found = f"an array of shape {shape}" if shape is not None else f"{type(column).__name__} {column!r}"
+        raise DataError(
+            f"{source}: {name}: a column of one value an event expected, got {found}; give a list or array"
+        )
 
 
 def _repeats(

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nearfar.errors import ConfigError, DivergedError
+from nearfar.errors import ConfigError, DataError, DivergedError
 from nearfar.recsys.split import LeaveOneOut, Split
 
 NAMES = ("hr", "ndcg", "mrr")
@@ -36,6 +36,7 @@ def rank_of_target(scores: Tensor, targets: Tensor) -> Tensor:
         targets: Column of the right item, int64, shape ``(N,)``.
 
     Raises:
+        DataError: If scores and targets do not fit each other.
         DivergedError: If a score is NaN.
 
     Example:
@@ -44,6 +45,7 @@ def rank_of_target(scores: Tensor, targets: Tensor) -> Tensor:
         >>> rank_of_target(torch.zeros(1, 3), torch.tensor([2])).item()
         2
     """
+    _check_targets(scores, targets)
     # The largest of a row is NaN as soon as one of it is; a mask of the whole matrix takes ten times as long.
     if torch.isnan(scores.amax(1)).any():
         raise DivergedError("the model scores items with NaN; it cannot be evaluated")
@@ -53,6 +55,21 @@ def rank_of_target(scores: Tensor, targets: Tensor) -> Tensor:
     # A sum of float32 is four times as fast as one of truth values.
     ahead = torch.ge(scores, target_score, out=torch.empty_like(scores, dtype=torch.float32))
     return ahead.sum(1).long() - 1
+
+
+def _check_targets(scores: Tensor, targets: Tensor) -> None:
+    if scores.dim() != 2 or targets.shape != scores.shape[:1] or targets.dtype != torch.int64:
+        raise DataError(
+            f"scores, targets: shapes (N, num_items) and (N,) of int64 expected, got {tuple(scores.shape)} and "
+            f"{tuple(targets.shape)} of {targets.dtype}; give one target a row"
+        )
+    outside = (targets < 0) | (targets >= scores.shape[1])
+    if bool(outside.any()):
+        row = int(outside.nonzero()[0])
+        raise DataError(
+            f"targets: column {int(targets[row])} in row {row}, 0 to {scores.shape[1] - 1} expected; the column of "
+            "an item is its index less one"
+        )
 
 
 def seen_ahead(scores: Tensor, targets: Tensor, histories: Sequence[NDArray[np.int64]]) -> Tensor:
@@ -109,6 +126,7 @@ def user_values(ranks: NDArray[np.integer], metric: str) -> NDArray[np.float64]:
 
     Raises:
         ConfigError: If the metric is none of these.
+        DataError: If a rank is not a whole number from 0.
 
     Example:
         >>> user_values(np.array([0, 2, 99]), "ndcg_at_10").tolist()
@@ -117,6 +135,11 @@ def user_values(ranks: NDArray[np.integer], metric: str) -> NDArray[np.float64]:
     name, _, cutoff = metric.partition("_at_")
     if name not in NAMES or not cutoff.isdecimal() or int(cutoff) < 1:
         raise ConfigError(f"metric: {', '.join(f'{name}_at_k' for name in NAMES)} expected, got '{metric}'")
+    if ranks.dtype.kind not in "iu" or (ranks.size and ranks.min() < 0):
+        wrong = ranks.min() if ranks.dtype.kind in "iu" else ranks.dtype
+        raise DataError(
+            f"ranks: whole numbers from 0, the best, expected, got {wrong}; rank_of_target gives such"
+        )
     hit = ranks < int(cutoff)
     if name == "hr":
         return hit.astype(np.float64)
@@ -133,10 +156,16 @@ def ranking_metrics(ranks: NDArray[np.integer], cutoffs: Sequence[int] = CUTOFFS
     Returns:
         ``hr_at_k``, ``ndcg_at_k`` and ``mrr_at_k`` for every cutoff; HR equals recall here.
 
+    Raises:
+        ConfigError: If a cutoff is no whole number from 1.
+        DataError: If there are no ranks, or one is not a whole number from 0.
+
     Example:
         >>> ranking_metrics(np.array([0, 2, 99]), [10])["ndcg_at_10"]
         0.5
     """
+    if ranks.size == 0:
+        raise DataError("ranks: none, so there is no mean; evaluate one user at least")
     names = [f"{name}_at_{k}" for k in cutoffs for name in NAMES]
     return {name: float(user_values(ranks, name).mean()) for name in names}
 

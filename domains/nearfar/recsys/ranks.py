@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.data import content_digest, read_arrays, write_arrays
+from nearfar.errors import DataError
 from nearfar.recsys.ranking import FILTERED, user_values
 from nearfar.recsys.split import LeaveOneOut
 
@@ -79,4 +80,14 @@ class TestRanks:
             DataError: If it is no such file.
         """
         found = read_arrays(path, (*_PROTOCOLS, "users"), "the ranks")
-        return cls(str(found["users"]), {protocol: found[name] for name, protocol in _PROTOCOLS.items()})
+        ranks = {protocol: found[name] for name, protocol in _PROTOCOLS.items()}
+        shapes = {rank.shape for rank in ranks.values()}
+        whole = all(
+            rank.dtype.kind == "i" and rank.ndim == 1 and (rank >= 0).all() for rank in ranks.values()
+        )
+        if not whole or len(shapes) != 1 or found["users"].dtype.kind != "U" or found["users"].ndim:
+            raise DataError(
+                f"{path} does not hold the ranks of a run: whole numbers from 0 expected, one a user, got shapes "
+                f"{', '.join(map(str, sorted(shapes)))}; write it anew"
+            )
+        return cls(str(found["users"]), ranks)

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nearfar.allocation_limit import AllocationLimit
 from nearfar.errors import DataError
 from nearfar.recsys.datasets import Dataset
 from nearfar.recsys.inference import Inference
@@ -19,9 +21,11 @@ from nearfar.recsys.saved import RECOMMENDER
 from nearfar.recsys.trained import Trained
 from nearfar.recsys.vocabulary import RawId, ids_from_json, ids_to_json
 from nearfar.runtime import resolve_device
+from nearfar.saved import UNFIT
 
 SCORERS: dict[str, type[nn.Module]] = {"sasrec": SASRecEncoder, "popularity": ItemCounts}
 PREFIX = "scorer."
+INT64 = np.dtype(np.int64)
 
 
 class Recommender(Inference):
@@ -106,7 +110,9 @@ def from_contents(
     """
     wanted = resolve_device(device)
     try:
-        scorer = SCORERS[description["scorer"]](**description["arguments"])
+        _check_arguments(description["arguments"])
+        with AllocationLimit(tensors, RECOMMENDER.description):
+            scorer = SCORERS[description["scorer"]](**description["arguments"])
         scorer.load_state_dict(
             {name.removeprefix(PREFIX): t for name, t in tensors.items() if name.startswith(PREFIX)}
         )
@@ -116,9 +122,39 @@ def from_contents(
             user_ids=ids_from_json(description["user_ids"]),
             item_ids=ids_from_json(description["item_ids"]),
         )
+        _check(data, description["arguments"]["num_items"])
         own = {str(item): item for item in data.item_ids}
         titles = {own.get(item, item): title for item, title in description["titles"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise DataError(f"{source} is not a saved recommender: {error}") from None
+    except UNFIT as error:
+        raise DataError(f"{source} is not a saved recommender: {error}; save it again") from None
     scorer = scorer.to(wanted).eval()
     return Trained(scorer, data, titles)  # type: ignore[arg-type]  # every one of SCORERS is a Scorer
+
+
+def _check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Refuse sizes that no scorer is made with, some of which are not met before something is recommended."""
+    for name, value in arguments.items():
+        if name.endswith("dropout"):
+            fits = isinstance(value, int | float) and 0 <= value < 1
+        else:
+            fits = type(value) is int and value >= 1
+        if not fits:
+            raise DataError(f"arguments: {name} is {value!r}")
+    if arguments.get("dim", 0) % arguments.get("num_heads", 1):
+        raise DataError(f"arguments: a dim of {arguments['dim']} for {arguments['num_heads']} heads")
+
+
+def _check(data: Interactions, num_items: int) -> None:
+    """Refuse histories that point outside the file's own vocabulary."""
+    items, offsets = data.items, data.offsets
+    if (items.ndim, offsets.shape) != (1, (data.num_users + 1,)) or {items.dtype, offsets.dtype} != {INT64}:
+        raise DataError("histories: whole numbers of 64 bits expected, with an end for each of user_ids")
+    if offsets[0] != 0 or offsets[-1] != len(items) or (np.diff(offsets) < 0).any():
+        raise DataError("histories.offsets: ends that ascend from 0 to the number of events expected")
+    if data.num_items != num_items:
+        raise DataError(f"item_ids: {num_items} expected, one an item, got {data.num_items}")
+    "".join(map(str, (*data.user_ids, *data.item_ids))).encode()  # half a character is no text
+    if len(items) and not 1 <= items.min() <= items.max() <= num_items:
+        raise DataError(
+            f"histories.items: from 1 to {num_items} expected, got {items.min()} to {items.max()}"
+        )

@@ -17,6 +17,8 @@ from nearfar.recsys.saved import RECOMMENDER
 from nearfar.recsys.vocabulary import ids_from_json
 
 NAME = "recommender"
+# What a run's journal may ask for.
+PYFUNC_BUILDERS = ("pyfunc_arguments",)
 # What loading the model imports, and what `mlflow models serve` runs it in.
 _NEEDS = ("numpy", "pandas", "safetensors", "torch")
 _SERVER = ("fastapi", "uvicorn")

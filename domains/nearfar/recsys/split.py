@@ -8,10 +8,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nearfar.errors import DataError
+from nearfar.errors import ConfigError, DataError
 from nearfar.recsys.interactions import Interactions
+from nearfar.scalars import is_number
 
 Split = Literal["val", "test"]
+TOO_SHORT = "no user has 2 training events; there is no next item to learn from: give longer histories"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def leave_one_out(data: Interactions) -> LeaveOneOut:
         )
     train_ends = data.offsets[1:] - 2 * evaluated
     if (train_ends - data.offsets[:-1]).max() < 2:
-        raise DataError("no user has 2 training events; there is no next item to learn from")
+        raise DataError(TOO_SHORT)
     return LeaveOneOut(data, train_ends, np.flatnonzero(evaluated))
 
 
@@ -83,7 +85,10 @@ def temporal_split(data: Interactions, quantile: float = 0.8) -> LeaveOneOut:
     Raises:
         DataError: If there are no times, no user has one event before the moment and two after it, or nothing
             is left to train on.
+        ConfigError: If the quantile is not in (0, 1).
     """
+    if not is_number(quantile) or not 0 < quantile < 1:
+        raise ConfigError(f"quantile: a number above 0 and below 1 expected, got {quantile!r}")
     if data.times is None:
         raise DataError("a split by time needs times: name their column, or split leave-one-out (val='loo')")
     moment = np.quantile(data.times, quantile, method="higher")
@@ -96,7 +101,7 @@ def temporal_split(data: Interactions, quantile: float = 0.8) -> LeaveOneOut:
             "before it; split leave-one-out (val='loo')"
         )
     if known.max() < 2:
-        raise DataError("no user has 2 training events; there is no next item to learn from")
+        raise DataError(TOO_SHORT)
     return LeaveOneOut(data, data.offsets[:-1] + known, np.flatnonzero(evaluated))
 
 
@@ -107,5 +112,5 @@ def nothing_held_out(data: Interactions) -> LeaveOneOut:
         DataError: If no user has two events.
     """
     if data.lengths.max(initial=0) < 2:
-        raise DataError("no user has 2 training events; there is no next item to learn from")
+        raise DataError(TOO_SHORT)
     return LeaveOneOut(data, data.offsets[1:].copy(), np.empty(0, dtype=np.int64))

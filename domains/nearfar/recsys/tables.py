@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearfar.errors import DataError
+from nearfar.data.size_limit import check_claim
+from nearfar.errors import DataError, first_line
 from nearfar.optional import require
 from nearfar.recsys.frames import frame_column
 from nearfar.recsys.interactions import Duplicates, Interactions, Ties
 
 NO_QUOTES = 3  # csv.QUOTE_NONE
 QUOTES = 0  # csv.QUOTE_MINIMAL
+MOST_COLUMNS = 10_000
+BLOCK = 1 << 20
 
 
 def read_text_table(path: Path, separator: str, *, quoting: int = QUOTES, header: str = "") -> Any:
@@ -34,8 +38,15 @@ def read_text_table(path: Path, separator: str, *, quoting: int = QUOTES, header
     """
     pandas = require("pandas", "reading interaction files")
     try:
+        _check_header(path, separator)
         frame = pandas.read_csv(
-            path, sep=separator, dtype=str, quoting=quoting, keep_default_na=False, na_values=[""]
+            path,
+            sep=separator,
+            dtype=str,
+            quoting=quoting,
+            keep_default_na=False,
+            na_values=[""],
+            compression=None,
         )
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
@@ -47,10 +58,33 @@ def read_text_table(path: Path, separator: str, *, quoting: int = QUOTES, header
         raise DataError(f"{path} is empty; a header line such as '{header}' is expected") from None
     except pandas.errors.ParserError as error:
         raise DataError(f"{path} is not a table: {str(error).strip()}") from None
+    except (
+        ValueError,
+        OverflowError,
+        MemoryError,
+    ) as error:  # whatever else a parser of damaged text comes to
+        raise DataError(f"{path} is not a table: {first_line(error)}; write it anew") from None
     if not isinstance(frame.index, pandas.RangeIndex):
         # pandas takes surplus leading fields for row labels and shifts every column.
         raise DataError(f"{path} is not a table: its rows have more fields than its header")
     return frame
+
+
+def _check_header(path: Path, separator: str) -> None:
+    """Refuse a header as no table of events has it: pandas would take minutes and 200 times the size of the file."""
+    with path.open("rb") as file:
+        found = sum(block.count(separator.encode()) for block in _first_line(file))
+        if found >= MOST_COLUMNS:
+            raise DataError(
+                f"{path} has {found + 1:,} columns, {MOST_COLUMNS:,} at most are read; leave some out"
+            )
+
+
+def _first_line(file: BinaryIO) -> Iterator[bytes]:
+    while line := file.readline(BLOCK):
+        yield line
+        if line.endswith(b"\n"):
+            return
 
 
 def read_csv(
@@ -184,17 +218,18 @@ def read_parquet(
         DataError: If the file is missing, damaged or lacks a column, and as :meth:`Interactions.from_columns`.
         MissingDependencyError: If pyarrow is not installed.
     """
-    arrow = require("pyarrow", "reading Parquet files")
     parquet = require("pyarrow.parquet", "reading Parquet files")
     wanted = [name for name in (user, item, time) if name is not None]
     try:
-        known = parquet.read_schema(path).names
-        table = parquet.read_table(path, columns=[name for name in wanted if name in known])
+        with parquet.ParquetFile(path) as file:
+            known = file.schema_arrow.names
+            table = _parquet_columns(path, file, [name for name in wanted if name in known])
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
-    except (arrow.ArrowException, OSError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise DataError(f"{path} is not a Parquet file, or truncated: {reason}") from None
+    except DataError:
+        raise
+    except Exception as error:  # of Arrow, or of what a damaged file makes of it
+        raise DataError(f"{path} is not a Parquet file, or truncated: {first_line(error)}") from None
     absent = [name for name in wanted if name not in known]
     if absent:
         raise DataError(f"{path}: no column '{absent[0]}'; found {', '.join(known)}")
@@ -205,3 +240,29 @@ def read_parquet(
     return Interactions.from_frame(
         table, user, item, time, ties=ties, duplicates=duplicates, source=str(path)
     )
+
+
+def _parquet_columns(path: Path, file: Any, names: list[str]) -> Any:
+    """An Arrow table of some columns, no larger than the file may claim.
+
+    Equal values take no room in the file, so that rows and the lengths of texts are looked at before they are made
+    rows and texts.
+    """
+    arrow, compute = (require(name, "reading Parquet files") for name in ("pyarrow", "pyarrow.compute"))
+    parquet, fix = require("pyarrow.parquet", "reading Parquet files"), "write the columns as .csv"
+    check_claim(path, 8 * file.metadata.num_rows * len(names), f"{file.metadata.num_rows:,} rows", fix)
+    large = {arrow.string(): arrow.large_string(), arrow.binary(): arrow.large_binary()}
+    large |= {kind: kind for kind in large.values()}
+    types = {name: file.schema_arrow.field(name).type for name in names}
+    texts = [name for name in names if types[name] in large]
+    table = parquet.read_table(path, columns=names, read_dictionary=texts)
+    for name in texts:
+        lengths = 0
+        for chunk in table[name].chunks:
+            found = compute.take(compute.binary_length(chunk.dictionary), chunk.indices)
+            lengths += compute.sum(found).as_py() or 0
+        check_claim(path, lengths, f"the text of {name}", fix)
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, name, table[name].cast(large[types[name]]))
+    table.validate(full=True)  # text that is not UTF-8
+    return table

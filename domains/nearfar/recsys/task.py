@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,10 +13,11 @@ from torch import Tensor
 
 from nearfar.config import RunConfig
 from nearfar.recsys.by_popularity import metrics_by_popularity
-from nearfar.recsys.config import RecsysConfig
+from nearfar.recsys.config import RecsysConfig, SequenceModelConfig
 from nearfar.recsys.datasets import load_dataset
 from nearfar.recsys.export import export_graphs
-from nearfar.recsys.ranking import FILTERED, METRICS, protocol_metrics, target_ranks
+from nearfar.recsys.interactions import Interactions
+from nearfar.recsys.ranking import CUTOFFS, FILTERED, METRICS, protocol_metrics, target_ranks
 from nearfar.recsys.ranks import FILE, TestRanks
 from nearfar.recsys.recommender import Recommender
 from nearfar.recsys.serving import pyfunc_arguments
@@ -69,7 +70,7 @@ class RecsysTask(Task):
                 "events": len(data.items),
                 "evaluated_users": len(self.split.users),
             },
-            warnings=data.warnings,
+            warnings=(*data.warnings, *_notes(data, config)),
         )
 
     def build(self, config: RunConfig) -> Method:
@@ -134,3 +135,21 @@ class RecsysTask(Task):
             "builder": f"{pyfunc_arguments.__module__}:{pyfunc_arguments.__name__}",
             "folder": str(folder),
         }
+
+
+def _notes(data: Interactions, config: RecsysConfig) -> Iterator[str]:
+    """What the settings make of these data."""
+    long = [k for k in CUTOFFS if k > data.num_items]
+    if long:
+        yield (
+            f"there are {data.num_items} items: a list of {' or '.join(map(str, long))} holds every target, metrics "
+            "of it say nothing"
+        )
+    if isinstance(config, SequenceModelConfig):
+        read = data.lengths - 1  # the last item of a history is a target at most
+        longer = int((read > config.max_length).sum())
+        if longer:
+            yield (
+                f"{longer:,} of {data.num_users:,} histories are longer than max_length={config.max_length}: the "
+                "newest items are read, training takes all of them in windows"
+            )

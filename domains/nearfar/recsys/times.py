@@ -55,15 +55,21 @@ def exact_times(values: Sequence[Any] | NDArray[Any], source: str) -> NDArray[np
             )
         if (np.abs(array) >= 2.0**63).any():
             row = int(np.abs(array).argmax())
-            raise DataError(f"{source}: the time of row {row}, {array[row]}, does not fit 64 bits")
+            raise DataError(
+                f"{source}: the time of row {row}, {array[row]}, does not fit 64 bits; give seconds or milliseconds"
+            )
     elif array.dtype.kind not in "iu" and array.size:
         raise DataError(f"{source}: times must be {EXPECTED}, got {array.dtype}; parse them first")
     if array.dtype.kind == "u" and array.size and array.max() >= 2**63:
         row = int(array.argmax())
-        raise DataError(f"{source}: the time of row {row}, {array[row]}, does not fit 64 bits")
+        raise DataError(
+            f"{source}: the time of row {row}, {array[row]}, does not fit 64 bits; give seconds or milliseconds"
+        )
     times = array.astype(np.int64)
     if times.size and times.min() < 0:
-        raise DataError(f"{source}: the time of row {int(times.argmin())} is negative ({times.min()})")
+        raise DataError(
+            f"{source}: the time of row {int(times.argmin())} is negative ({times.min()}); correct or remove such rows"
+        )
     return times
 
 
@@ -77,7 +83,10 @@ def _from_objects(array: NDArray[Any], source: str) -> NDArray[Any]:
     if all(isinstance(value, Integral) and not isinstance(value, bool) for value in values):
         outside = next((row for row, value in enumerate(values) if not -(2**63) <= value < 2**63), None)
         if outside is not None:
-            raise DataError(f"{source}: the time of row {outside}, {values[outside]}, does not fit 64 bits")
+            raise DataError(
+                f"{source}: the time of row {outside}, {values[outside]}, does not fit 64 bits; give seconds or "
+                "milliseconds"
+            )
         return np.array([int(value) for value in values], dtype=np.int64)
     if all(isinstance(value, (date, np.datetime64)) for value in values):
         zoned = {getattr(value, "tzinfo", None) is not None for value in values}

@@ -62,7 +62,9 @@ class Trained:
         places = [self.items.find(item) for item in ids]
         unknown = [item for item, place in zip(ids, places, strict=True) if place is None]
         if unknown:
-            raise DataError(f"{name}: {len(unknown)} unknown items ({named(unknown)})")
+            raise DataError(
+                f"{name}: {len(unknown)} unknown items ({named(unknown)}); leave out what is not in the training data"
+            )
         return np.array(places, dtype=np.int64) + 1
 
     def index(self, histories: Sequence[Iterable[RawId]], unknown: Unknown) -> list[NDArray[np.int64]]:

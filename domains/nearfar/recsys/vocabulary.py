@@ -6,6 +6,7 @@ files and serving could not tell the two apart, and so it is refused. In return 
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -36,7 +37,7 @@ def index_ids(
         Ids, and places, int64, shape ``(len(values),)``.
 
     Raises:
-        DataError: If an id is missing or not hashable, or two different ones have the same text.
+        DataError: If an id is missing, not hashable or no valid text, or two different ones have the same text.
 
     Example:
         >>> ids, places = index_ids([10, 9, 10], "item", "data")
@@ -61,9 +62,31 @@ def index_ids(
         raise DataError(
             f"{source}: {len(places_missing)} rows have no {name} id (rows {listed}); remove or fill them"
         )
+    if not any(set(map(type, rows)) <= kind for kind in ({str}, {int}, {UUID})):
+        distinct = dict.fromkeys(_one_of_equals(rows))
     ordered = sort_ids(distinct, name, source)
+    broken = next((value for value in ordered if isinstance(value, str) and not _is_unicode(value)), None)
+    if broken is not None:
+        raise DataError(
+            f"{source}: the {name} id {broken!r} of row {rows.index(broken)} is no valid Unicode; read the file in the "
+            "encoding it was written in"
+        )
     place = {value: index for index, value in enumerate(ordered)}
     return ordered, np.fromiter(map(place.__getitem__, rows), np.int64, len(rows))
+
+
+def _one_of_equals(rows: Iterable[RawId]) -> Iterable[RawId]:
+    """Of ids that are equal, such as 1 and 1.0, the same one whatever the order of the rows."""
+    chosen: dict[RawId, RawId] = {}
+    for value in rows:
+        known = chosen.setdefault(value, value)
+        if known is not value and _kind_and_text(value) < _kind_and_text(known):
+            chosen[value] = value
+    return chosen.values()
+
+
+def _kind_and_text(value: RawId) -> tuple[str, str]:
+    return type(value).__qualname__, str(value)
 
 
 def sort_ids(ids: Iterable[RawId], name: str, source: str) -> tuple[RawId, ...]:
@@ -75,7 +98,52 @@ def sort_ids(ids: Iterable[RawId], name: str, source: str) -> tuple[RawId, ...]:
             _check_texts(plain, name, source)
         return tuple(sorted(plain))
     _check_texts(plain, name, source)
-    return tuple(sorted(plain, key=lambda value: (type(value).__qualname__, str(value))))
+    return tuple(sorted(plain, key=_kind_and_text))
+
+
+def lookalikes(ids: Iterable[RawId], name: str) -> tuple[str, ...]:
+    """Say which ids people could not tell apart: they differ in white space, invisible signs or Unicode's form.
+
+    They stay different ids, since nobody but their owner knows whether they mean one.
+
+    Args:
+        ids: Distinct.
+        name: What they are, for messages.
+
+    Example:
+        >>> lookalikes(["a", "a ", "b"], "item")
+        ("item ids 'a' and 'a ' look the same: 1 such pair is kept apart; clean the column if they mean one",)
+    """
+    seen: dict[str, str] = {}
+    pairs = []
+    for value in ids:
+        if isinstance(value, str):
+            other = seen.setdefault(_look(value), value)
+            if other is not value:
+                pairs.append((other, value))
+    if not pairs:
+        return ()
+    first, second = pairs[0]
+    count = f"{len(pairs):,} such pair{' is' if len(pairs) == 1 else 's are'}"
+    return (
+        f"{name} ids {first!a} and {second!a} look the same: {count} kept apart; clean the column if they mean "
+        "one",
+    )
+
+
+def _look(text: str) -> str:
+    if not text.isascii():
+        visible = (sign for sign in text if unicodedata.category(sign) != "Cf")
+        text = unicodedata.normalize("NFC", "".join(visible))
+    return " ".join(text.split())
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
 
 
 def is_missing(value: RawId) -> bool:
@@ -165,7 +233,7 @@ class Vocabulary:
 
     @cached_property
     def _array(self) -> NDArray[Any]:
-        whole = bool(self.ids) and all(type(value) is int and abs(value) < 2**63 for value in self.ids)
+        whole = bool(self.ids) and all(type(value) is int and -(2**63) <= value < 2**63 for value in self.ids)
         # fromiter, because array() would take tuples for rows of a matrix.
         return np.fromiter(self.ids, np.int64 if whole else np.dtype(object), len(self.ids))
 

@@ -8,10 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfar.errors import ConfigError, DataError
+from nearfar.scalars import is_whole
 from nearfar.timeseries.forecasting.split import ForecastSplit, anchor_rows
 
 # Values that end where a forecast starts: what an encoder sees, and lags.
 WINDOW = 201
+# What float32 holds, in which encoders compute. Squares of larger numbers overflow float64 as well, and channels of
+# them would be scaled to zeros.
+LARGEST, SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
 # An array is suspected of the wrong layout only if its last axis is longer by this factor.
 MUCH_LONGER = 4
 
@@ -72,12 +76,13 @@ def check_channels(values: NDArray[np.float64], channels: Sequence[str], train_e
         What is worth saying: channels that are constant on the training rows.
 
     Raises:
-        DataError: If the only channel is constant there, or all are.
+        DataError: If the only channel is constant there, or all are, or numbers are beyond the range of float32.
 
     Example:
         >>> check_channels(np.array([[1.0, 2.0], [1.0, 3.0]]), ("a", "b"), train_end=2)
         ("channel 'a' is 1 on all training rows: it is only shifted to 0, not scaled",)
     """
+    check_magnitude("values", values[:, None], channels)
     seen = values[:train_end]
     constant = np.flatnonzero(seen.max(0) == seen.min(0))
     if len(constant) == values.shape[1]:
@@ -131,7 +136,8 @@ def check_horizons(split: ForecastSplit, horizons: Sequence[int], window: int = 
         Traceback (most recent call last):
         nearfar.errors.DataError: series of 250 rows: the parts of 150, 50 and 50 rows are too short for ...
     """
-    if not horizons or min(horizons) < 1:
+    check_window(window)
+    if not horizons or not all(is_whole(rows) and rows >= 1 for rows in horizons):
         raise ConfigError(f"horizons: positive numbers of rows expected, got {tuple(horizons)}")
     fitting = fitting_horizons(split, horizons, window - 1)
     for horizon in horizons:
@@ -142,6 +148,87 @@ def check_horizons(split: ForecastSplit, horizons: Sequence[int], window: int = 
                 f"short for a window of {window} rows and a forecast of {horizon}; the first needs "
                 f"{window + horizon} rows, the others {horizon + 1}; use a longer series or shorter horizons"
             )
+
+
+def check_window(window: int) -> None:
+    """Refuse windows of no rows.
+
+    Args:
+        window: Rows that end where a forecast starts.
+
+    Raises:
+        ConfigError: If it is no whole number from 1.
+
+    Example:
+        >>> check_window(0)
+        Traceback (most recent call last):
+        nearfar.errors.ConfigError: window: a whole number of rows from 1 expected, got 0
+    """
+    if not is_whole(window) or window < 1:
+        raise ConfigError(f"window: a whole number of rows from 1 expected, got {window!r}")
+
+
+def check_magnitude(name: str, x: NDArray[np.float64], channels: Sequence[str] | None = None) -> None:
+    """Refuse numbers that are lost on the way to an encoder: too large for float32, or differing by too little.
+
+    Args:
+        name: Of the array, for messages.
+        x: Finite or NaN, shape ``(N, T, C)``.
+        channels: Names of the channels; numbers by default.
+
+    Raises:
+        DataError: If there are such numbers.
+
+    Example:
+        >>> check_magnitude("x", np.array([[[1.0], [1e300]]]))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        nearfar.errors.DataError: x: 1e+300 in series 0, step 1, channel 0 is beyond float32 (1 such value); divide ...
+    """
+    if x.size == 0:
+        return
+    large = np.abs(x) > LARGEST
+    if large.any():
+        series, step, channel = np.argwhere(large)[0]
+        count = int(large.sum())
+        where = channel if channels is None else f"'{channels[channel]}'"
+        place = f"series {series}, step {step}" if channels is None else f"row {series}"
+        raise DataError(
+            f"{name}: {x[series, step, channel]:g} in {place}, channel {where} is beyond float32 ({count:,} such value"
+            f"{'' if count == 1 else 's'}); divide the channel by a power of ten, or correct the value"
+        )
+    low = np.min(np.where(np.isnan(x), np.inf, x), axis=(0, 1))
+    high = np.max(np.where(np.isnan(x), -np.inf, x), axis=(0, 1))
+    small = np.flatnonzero((low < high) & (high - low < SMALLEST))
+    if len(small):
+        where = small[0] if channels is None else f"'{channels[small[0]]}'"
+        raise DataError(
+            f"{name}: values of channel {where} differ by {high[small[0]] - low[small[0]]:g}, less than float32 tells "
+            "apart; multiply the channel by a power of ten"
+        )
+
+
+def as_float32(name: str, scaled: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Scaled values as encoders take them.
+
+    Args:
+        name: Of the array, for messages.
+        scaled: NaN where a value is missing, shape ``(..., C)``.
+
+    Raises:
+        DataError: If a value became infinite: it is out of all proportion to those it was scaled by.
+
+    Example:
+        >>> as_float32("x_test", np.array([[0.5, 1e39]]))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        nearfar.errors.DataError: x_test: 1e+39 deviations from the mean at (0, 1); correct the value, or look for a ...
+    """
+    if scaled.size and not np.nanmax(np.abs(scaled), initial=0.0) <= LARGEST:
+        place = tuple(np.argwhere(~(np.abs(scaled) <= LARGEST) & ~np.isnan(scaled))[0].tolist())
+        raise DataError(
+            f"{name}: {scaled[place]:g} deviations from the mean at {place}; correct the value, or look for a "
+            "channel that hardly changes in training"
+        )
+    return scaled.astype(np.float32)
 
 
 def check_collection(
@@ -156,7 +243,8 @@ def check_collection(
         layout_is_certain: Whether somebody said that the second axis is time.
 
     Raises:
-        DataError: If the array is empty or of another layout, a value is infinite, or a series is empty or too short.
+        DataError: If the array is empty or of another layout, a value is infinite or lost in float32, or a series is
+            empty or too short.
 
     Example:
         >>> check_collection("x_train", np.full((3, 5, 1), np.nan))
@@ -165,8 +253,12 @@ def check_collection(
     """
     if x.ndim != 3 or 0 in x.shape:
         raise DataError(
-            f"{name}: shape (N, T, C) expected, series by steps by channels, got {x.shape}"
-            + ("; add the axis: x[..., None]" if x.ndim == 2 else "")
+            f"{name}: shape (N, T, C) expected, series by steps by channels, got {x.shape}; "
+            + (
+                "add the axis: x[..., None]"
+                if x.ndim == 2
+                else "give one series, two steps and one channel at least"
+            )
         )
     if not layout_is_certain and looks_transposed(x):
         raise DataError(
@@ -181,6 +273,7 @@ def check_collection(
             f"{name}: {x[series, step, channel]} in series {series}, step {step}, channel {channel} "
             f"({len(infinite):,} infinite values); replace them, NaN stands for a missing value"
         )
+    check_magnitude(name, x)
     steps = (~np.isnan(x).all(2)).sum(1)
     empty = np.flatnonzero(steps == 0)
     if len(empty):
@@ -262,13 +355,23 @@ def check_labels(
 
     Raises:
         DataError: If training series are of fewer than two classes, a declared or tested class has no training
-            series, or a label is none of the declared ones.
+            series, a label is none of the declared ones, or empty, or two differ by white space alone.
 
     Example:
         >>> check_labels(["10", "9", "9"], ["9"])
         ('9', '10')
     """
     trained, tested, told = set(y_train), set(y_test), set(declared)
+    for name, labels in (("y_train", trained), ("y_test", tested)):
+        if not all(label.strip() for label in labels):
+            raise DataError(f"{name}: '' is the label of a series; give it a class or leave it out")
+    bare: dict[str, str] = {}
+    for label in _ordered(trained | tested):
+        other = bare.setdefault(label.strip(), label)
+        if other != label:
+            raise DataError(
+                f"y_train, y_test: labels {other!r} and {label!r} differ by white space alone; strip them"
+            )
     if len(trained) < 2:
         raise DataError(
             f"y_train: two classes at least expected, all labels are {_some(trained)}; add series of other classes"

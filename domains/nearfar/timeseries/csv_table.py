@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import math
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from nearfar.errors import DataError
 
 # Tried when a time is not in ISO form. A day that could be a month is not guessed at.
+ZONE = re.compile(r"\d\d:\d\d\S*(Z|[+-]\d\d(:?\d\d)?)\s*$")
 TIME_FORMATS = ("%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d", "%Y%m%d %H:%M:%S", "%d.%m.%Y %H:%M")
 
 
@@ -25,7 +28,8 @@ class Table:
     Attributes:
         columns: Names of the numbers' columns.
         values: Shape ``(N, C)``.
-        timestamps: Seconds, shape ``(N,)``; ``None`` if the first column holds numbers.
+        timestamps: Seconds, shape ``(N,)``, in UTC where the file names time zones; ``None`` if the first column holds
+            numbers.
     """
 
     columns: tuple[str, ...]
@@ -63,7 +67,7 @@ def read_table(path: Path) -> Table:
         raise DataError(f"{path} has no column of numbers; one a channel is expected")
     columns = tuple(names or map(str, range(width)))[timed:]
     if len(set(columns)) < len(columns):
-        twice = next(name for name in columns if columns.count(name) > 1)
+        twice = Counter(columns).most_common(1)[0][0]
         raise DataError(f"{path}: two columns are named '{twice}'; rename one")
     timestamps = _times(path, [row[0] for row in rows], lines) if timed else None
     return Table(columns, _numbers(path, [row[timed:] for row in rows], columns, lines), timestamps)
@@ -96,6 +100,15 @@ def _numbers(
 
 
 def _times(path: Path, cells: Sequence[str], lines: int) -> NDArray[np.datetime64]:
+    zoned = [ZONE.search(cell) is not None for cell in cells]
+    if any(zoned):
+        if not all(zoned):
+            without = zoned.index(False)
+            raise DataError(
+                f"{path}, line {without + lines}, first column: '{cells[without]}' has no time zone, others have "
+                "one; give all of them one"
+            )
+        return _in_utc(path, cells, lines)
     try:
         return np.array(cells, dtype="datetime64[s]")
     except ValueError:
@@ -109,6 +122,19 @@ def _times(path: Path, cells: Sequence[str], lines: int) -> NDArray[np.datetime6
     raise DataError(
         f"{path}, line {wrong + lines}, first column: '{cells[wrong]}' is no time; write it as 2016-07-01 00:00:00"
     )
+
+
+def _in_utc(path: Path, cells: Sequence[str], lines: int) -> NDArray[np.datetime64]:
+    found = []
+    for place, cell in enumerate(cells):
+        try:
+            found.append(datetime.fromisoformat(cell).astimezone(UTC).replace(tzinfo=None))
+        except ValueError:
+            raise DataError(
+                f"{path}, line {place + lines}, first column: '{cell}' is no time; write it as "
+                "2016-07-01 00:00:00+00:00"
+            ) from None
+    return np.array(found, dtype="datetime64[s]")
 
 
 def _is_time(cell: str) -> bool:

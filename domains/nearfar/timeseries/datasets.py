@@ -23,11 +23,13 @@ from nearfar.errors import ConfigError, DataError
 from nearfar.timeseries.calendar_features import calendar_features
 from nearfar.timeseries.checks import (
     WINDOW,
+    as_float32,
     check_channels,
     check_collection,
     check_horizons,
     check_labels,
     check_times,
+    check_window,
     constant_channels,
     fitting_horizons,
 )
@@ -171,6 +173,7 @@ def load_dataset(
     """
     if features not in ("S", "M"):
         raise ConfigError(f"features: S (one channel) or M (all) expected, got {features!r}")
+    check_window(window)
     data_dir = None if data_dir is None else Path(data_dir)
     known = KNOWN_TABLES.get(name.lower())
     if known is None and not name.lower().endswith(".csv"):
@@ -270,12 +273,13 @@ def _forecast(
             period = season(table.timestamps)
         warnings += check_channels(values, channels, split.train_end)
         fitting, said = _horizons(split, horizons, known, window)
+        scaled = _scaled(values, split.train_end)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     return ForecastDataset(
         name,
         str(path),
-        _scaled(values, split.train_end),
+        scaled,
         _scaled(covariates, split.train_end),
         channels,
         split,
@@ -338,7 +342,7 @@ def _scaled(values: NDArray[np.float64], train_end: int) -> Tensor:
     # The mean of equal numbers is not always that number.
     mean = np.where(constant, seen[0], seen.mean(0))
     scaled = (values - mean) / np.where(constant, 1.0, seen.std(0))
-    return torch.from_numpy(scaled.astype(np.float32))
+    return torch.from_numpy(as_float32("values", scaled))
 
 
 def _classification(name: str, data_dir: Path | None) -> ClassificationDataset:
@@ -348,12 +352,13 @@ def _classification(name: str, data_dir: Path | None) -> ClassificationDataset:
         check_collection("x_test", read.x_test, layout_is_certain=True)
         warnings = constant_channels("x_train", read.x_train)
         classes = check_labels(read.y_train.tolist(), read.y_test.tolist(), read.declared)
+        mean, deviation = _channel_moments(read.x_train)
+        x_train, x_test = (
+            torch.from_numpy(as_float32(name, (x - mean) / deviation))
+            for name, x in (("x_train", read.x_train), ("x_test", read.x_test))
+        )
     except DataError as error:
         raise DataError(f"{read.source}: {error}") from None
-    mean, deviation = _channel_moments(read.x_train)
-    x_train, x_test = (
-        torch.from_numpy(((x - mean) / deviation).astype(np.float32)) for x in (read.x_train, read.x_test)
-    )
     y_train, y_test = (_places(labels.tolist(), classes) for labels in (read.y_train, read.y_test))
     return ClassificationDataset(read.name, read.source, x_train, y_train, x_test, y_test, classes, warnings)
 

@@ -13,14 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nearfar.allocation_limit import AllocationLimit
 from nearfar.config.hyper import Adjustable, HyperParameters
 from nearfar.errors import ConfigError, DataError
 from nearfar.optional import require
 from nearfar.runtime import Runtime, initial_weights, resolve_device
-from nearfar.saved import SavedFormat
+from nearfar.saved import UNFIT, SavedFormat
 from nearfar.timeseries.autotcl.config import AutoTCLConfig
 from nearfar.timeseries.autotcl.method import AutoTCL
-from nearfar.timeseries.checks import check_collection, constant_channels
+from nearfar.timeseries.checks import as_float32, check_collection, constant_channels
 from nearfar.timeseries.datasets import ClassificationDataset
 from nearfar.timeseries.encoder.pooling import Pooling, pool
 from nearfar.timeseries.encoder.series_encoder import SeriesEncoder
@@ -137,7 +138,7 @@ class AutoTCLEncoder(Adjustable[AutoTCLConfig]):
         values = _array("X", X, layout)
         constant_channels("X", values)
         center, scale = _statistics(values)
-        x = ((torch.from_numpy(values) - center) / scale).float()
+        x = self._scaled("X", values, center, scale)
         y = torch.zeros(len(x), dtype=torch.int64)
         dataset = ClassificationDataset("given", "memory", x, y, x, y, ("none",))
         runtime = Runtime.start(config.device, deterministic=config.deterministic)
@@ -209,7 +210,7 @@ class AutoTCLEncoder(Adjustable[AutoTCLConfig]):
         """
         encoder = self.encoder_
         values = _array("X", X, layout, width=encoder.num_channels)
-        x = ((torch.from_numpy(values) - self._center) / self._scale).float()
+        x = self._scaled("X", values, self._center, self._scale)
         device = next(encoder.parameters()).device
         found = []
         for part in x.split(BATCH):
@@ -217,6 +218,10 @@ class AutoTCLEncoder(Adjustable[AutoTCLConfig]):
             z = encoder.represent(part.to(device)).cpu()
             found.append(pool(z, pooling, valid))
         return torch.cat(found).numpy()
+
+    @staticmethod
+    def _scaled(name: str, values: NDArray[np.float64], center: Tensor, scale: Tensor) -> Tensor:
+        return torch.from_numpy(as_float32(name, (values - center.numpy()) / scale.numpy()))
 
     def save(self, folder: Path | str) -> None:
         """Write weights, scales and settings into a new or empty folder; no pickle.
@@ -246,15 +251,15 @@ class AutoTCLEncoder(Adjustable[AutoTCLConfig]):
         tensors, description = ESTIMATOR.read(Path(folder))
         try:
             made = cls(**description["hyper"])
-            with initial_weights(0):
+            with initial_weights(0), AllocationLimit(tensors, ESTIMATOR.description):
                 encoder = SeriesEncoder(**description["arguments"])
             prefix = "encoder."
             encoder.load_state_dict(
                 {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
             )
             made._center, made._scale = tensors["center"], tensors["scale"]
-        except (KeyError, TypeError, RuntimeError, ConfigError) as error:
-            raise DataError(f"{folder} is not a saved {cls.__name__}: {error}") from None
+        except UNFIT as error:
+            raise DataError(f"{folder} is not a saved {cls.__name__}: {error}; save it again") from None
         made._encoder = encoder.to(resolve_device(device)).eval()
         return made
 
@@ -280,10 +285,10 @@ def _array(name: str, X: Series, layout: Layout | None, width: int | None = None
 
 def _stacked(X: Series) -> NDArray[np.float64]:
     if isinstance(X, Tensor):
-        return X.detach().cpu().double().numpy()
+        return _real(X.detach().cpu() if X.is_complex() else X.detach().cpu().double())
     if not isinstance(X, (list, tuple)):
-        return np.asarray(X, dtype=np.float64)
-    rows = [np.asarray(row, dtype=np.float64) for row in X]
+        return _real(X)
+    rows = [_real(row) for row in X]
     rows = [row[:, None] if row.ndim == 1 else row for row in rows]
     if not rows or {row.ndim for row in rows} != {2} or len({row.shape[1] for row in rows}) != 1:
         raise ValueError("every series needs shape (T, F) with the same F")
@@ -292,6 +297,13 @@ def _stacked(X: Series) -> NDArray[np.float64]:
     for place, row in zip(padded, rows, strict=True):
         place[: len(row)] = row
     return padded
+
+
+def _real(values: Any) -> NDArray[np.float64]:
+    array = np.asarray(values)
+    if array.dtype.kind in "cMm":  # NumPy would drop imaginary parts, and count seconds
+        raise TypeError(f"real numbers, got {array.dtype}")
+    return array.astype(np.float64)
 
 
 def _statistics(values: NDArray[np.float64]) -> tuple[Tensor, Tensor]:

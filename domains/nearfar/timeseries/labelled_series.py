@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nearfar.data.npz import read_npz
+from nearfar.data.size_limit import check_claim
 from nearfar.errors import DataError
 from nearfar.optional import require
 from nearfar.timeseries.ts_format import read_ts
@@ -106,6 +106,11 @@ def _archive(name: str, data_dir: Path | None) -> Collection:
                 f"{test} has {tested.x.shape[2]} channels, {train} has {learnt.x.shape[2]}; get both files again"
             )
         steps = max(learnt.x.shape[1], tested.x.shape[1])
+        size = train.stat().st_size + test.stat().st_size
+        for path, part in ((train, learnt), (test, tested)):
+            claimed = 8 * steps * part.x.shape[0] * part.x.shape[2]
+            what = f"its {len(part.x)} series, padded to the {steps:,} steps of the longest of both files,"
+            check_claim(path, claimed, what, "get both files again", size=size)
         return Collection(
             train.name.removesuffix(".ts")[: -len("_TRAIN")],
             str(folder),
@@ -137,12 +142,7 @@ def _padded(x: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
 def _npz(path: Path) -> Collection:
     if not path.is_file():
         raise DataError(f"{path} does not exist")
-    try:
-        # np.load would read a .npy file under the wrong name, too.
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
-            arrays: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} cannot be read as a .npz file of plain arrays: {error}") from None
+    arrays = read_npz(path)
     absent = [name for name in ("x_train", "y_train", "x_test", "y_test") if name not in arrays]
     if absent:
         raise DataError(f"{path} lacks {', '.join(absent)}; it has {', '.join(arrays) or 'nothing'}")
@@ -164,6 +164,11 @@ def _npz(path: Path) -> Collection:
 def _series(path: Path, name: str, x: NDArray[Any], layout: str) -> NDArray[np.float64]:
     if x.dtype.kind not in "fiub":
         raise DataError(f"{path}, {name}: numbers expected, got {x.dtype}; convert them")
+    if x.ndim != 3:
+        fix = "add the axis: x[..., None]" if x.ndim == 2 else "reshape it"
+        raise DataError(
+            f"{path}, {name}: shape (N, T, C) expected, series, steps, channels, got {x.shape}; {fix}"
+        )
     return np.asarray(x.transpose(0, 2, 1) if layout == "NCT" and x.ndim == 3 else x, dtype=np.float64)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from nearfar.allocation_limit import AllocationLimit
 from nearfar.errors import DataError
 from nearfar.runtime import initial_weights
-from nearfar.saved import SavedFormat
+from nearfar.saved import UNFIT, SavedFormat
 from nearfar.timeseries.encoder.series_encoder import SeriesEncoder
 
 ENCODER = SavedFormat("time series encoder", "encoder.json")
@@ -37,9 +38,9 @@ def load_encoder(folder: Path | str) -> SeriesEncoder:
     """
     tensors, description = ENCODER.read(Path(folder))
     try:
-        with initial_weights(0):
+        with initial_weights(0), AllocationLimit(tensors, ENCODER.description):
             encoder = SeriesEncoder(**description["arguments"])
         encoder.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"{folder} is not a saved time series encoder: {error}") from None
+    except UNFIT as error:
+        raise DataError(f"{folder} is not a saved time series encoder: {error}; save it again") from None
     return encoder.eval()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nearfar.data.size_limit import check_claim
 from nearfar.errors import DataError
 
 MISSING = {"?", "", "nan"}
@@ -56,7 +57,10 @@ def read_ts(path: Path) -> SeriesFile:
     if not cases:
         raise DataError(f"{path} has no series after @data")
     dimensions = header.get("dimensions")
-    expected = int(dimensions[0]) if dimensions and dimensions[0].isdecimal() else len(cases[0][1])
+    told_width = (
+        dimensions and len(dimensions[0]) < 10 and dimensions[0].isascii() and dimensions[0].isdecimal()
+    )
+    expected = int(dimensions[0]) if dimensions and told_width else len(cases[0][1])
     for number, channels, _ in cases:
         if len(channels) != expected:
             raise DataError(
@@ -64,6 +68,8 @@ def read_ts(path: Path) -> SeriesFile:
                 "again"
             )
     longest = max(len(channel) for _, channels, _ in cases for channel in channels)
+    claimed = 8 * len(cases) * longest * expected
+    check_claim(path, claimed, f"{len(cases)} series, padded to {longest:,} steps,", "split the longest")
     x = np.full((len(cases), longest, expected), np.nan)
     for place, (_, channels, _) in enumerate(cases):
         for column, channel in enumerate(channels):
@@ -78,7 +84,7 @@ def _header(path: Path, lines: Sequence[str]) -> tuple[dict[str, list[str]], int
         if text.lower() == "@data":
             return header, number + 1
         if text.startswith("@"):
-            name, *values = text[1:].split()
+            name, *values = text[1:].split() or [""]
             header[name.lower()] = values or ["false"]
         elif text and not text.startswith("#"):
             raise DataError(f"{path}, line {number + 1}: '{text[:40]}' before @data; is this a .ts file?")

@@ -21,6 +21,7 @@ from nearfar.pipelines.commands.promote import promote
 from nearfar.pipelines.commands.sync import sync
 from nearfar.pipelines.commands.train import train
 from nearfar.pipelines.commands.tune import tune
+from nearfar.redaction import redacted
 
 app = typer.Typer(
     name="nearfar",
@@ -67,7 +68,7 @@ def run(words: Sequence[str]) -> int:
         return 130
     except Exception as error:
         if "--debug" in words:
-            traceback.print_exc()
+            sys.stderr.write(redacted(traceback.format_exc()))
         return _explain(error)
     return result if isinstance(result, int) else 0
 
@@ -83,6 +84,6 @@ def _explain(error: Exception) -> int:
         message = f"{type(error).__name__}: {error} (run again with --debug for the traceback)"
     # Being stopped is no mistake.
     prefix = "nearfar: " if isinstance(error, PreemptedError) else "nearfar: error: "
-    for line in message.splitlines():  # none for a bare `nearfar`, which has printed its help
+    for line in redacted(message).splitlines():  # none for a bare `nearfar`, which has printed its help
         sys.stderr.write(f"{prefix}{line}\n")
     return int(code)

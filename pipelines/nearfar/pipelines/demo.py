@@ -24,6 +24,7 @@ from nearfar.pipelines.report import console, print_comparison
 from nearfar.pipelines.seeds import Group, Job, run_jobs
 from nearfar.pipelines.settings import resolve_settings
 from nearfar.recsys import Recommender
+from nearfar.redaction import redacted
 from nearfar.tracking import open_store
 
 UI = "http://127.0.0.1:5000"
@@ -177,7 +178,7 @@ def demo(seeds: int, workers: int, demos: Sequence[Demo] = DEMOS) -> None:
             one.ending(own[-1], output)
         name = comparison.experiment
         links.append(f"{name}: {UI}/#/experiments/{store.experiment(name)}/runs")
-    output.print(f"\nall runs are in {store.uri}; `make ui` opens them:", soft_wrap=True, highlight=False)
+    output.print(f"\nall runs are in {redacted(store.uri)}; `make ui` opens them:", soft_wrap=True, highlight=False)
     for link in links:
         output.print(link, soft_wrap=True, highlight=False)
     output.print(f"demo finished in {time.monotonic() - started:.0f} s")

@@ -61,6 +61,7 @@ def examine(*, imports: bool = False, fix: bool = False) -> Report:
             takes about a minute.
         fix: Close runs and trials that nobody works on any more.
     """
+    from nearfar.redaction import redacted
     from nearfar.runtime.device import available_devices
     from nearfar.tracking import default_uri
 
@@ -79,7 +80,7 @@ def examine(*, imports: bool = False, fix: bool = False) -> Report:
         base={name: version(name) for name in BASE},
         packages=packages,
         devices=available_devices(),
-        store=default_uri(),
+        store=redacted(default_uri()),
         store_state=state,
         stale_runs=0 if fix else stale,
         closed_runs=stale if fix else 0,

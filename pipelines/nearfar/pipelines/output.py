@@ -19,6 +19,7 @@ from nearfar.config import RunConfig, config_hash
 from nearfar.errors import ConfigError, StorageError
 from nearfar.messages import warn
 from nearfar.optional import require
+from nearfar.redaction import redacted_values
 from nearfar.tracking import set_aside
 from nearfar.tracking.names import slug
 
@@ -109,7 +110,7 @@ class OutputFolder:
                 path = self.path / name
                 if name != ".lock":
                     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-            text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+            text = yaml.safe_dump(redacted_values(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
             write_atomically(self.config_yaml, text)
         except OSError as error:
             raise self._unwritable(error) from None
@@ -134,12 +135,14 @@ class OutputFolder:
         )
 
     def status(self) -> dict[str, Any] | None:
-        """What ``run.json`` says, ``None`` when there is none (or it is not JSON)."""
+        """What ``run.json`` says, ``None`` when there is none (or it is not what a run writes)."""
         try:
             record = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
-        return record if isinstance(record, dict) else None
+        if not isinstance(record, dict) or not isinstance(record.get("fingerprint", {}), dict):
+            return None
+        return record
 
     def write_status(self, status: str, **details: Any) -> None:
         """Say in ``run.json`` how the run stands, whatever becomes of the tracker; earlier details stay.
@@ -156,6 +159,6 @@ class OutputFolder:
             **details,
         }
         try:
-            write_atomically(self.path / "run.json", json.dumps(record, indent=2))
+            write_atomically(self.path / "run.json", json.dumps(redacted_values(record), indent=2))
         except OSError as error:
             raise StorageError(f"{self.path / 'run.json'} cannot be written: {error.strerror}") from None

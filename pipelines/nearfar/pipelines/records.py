@@ -251,8 +251,10 @@ def _run_ids(folder: Path) -> list[str]:
     for file in files:
         try:
             run_id = json.loads(file.read_text("utf-8")).get("run_id")
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise ConfigError(f"{file} cannot be read: {first_line(error)}") from None
+        if run_id is not None and not (isinstance(run_id, str) and _RUN_ID.fullmatch(run_id)):
+            raise ConfigError(f"{file} is damaged: run_id is {str(run_id)[:40]!r}; name the run by its id")
         if not run_id:
             raise ConfigError(
                 f"{file.parent} is in no tracking store (tracking.enabled=false, or not yet sent)"

@@ -81,6 +81,18 @@ def test_padding(rng: torch.Generator) -> None:
     assert (mask.sum(1)[100:] == 1).all()
 
 
+def test_rows_without_valid_steps_have_nothing_in_common(rng: torch.Generator) -> None:
+    """Their padding, which may be NaN, was once counted as an overlap of one step."""
+    valid = torch.tensor([[False] * 4, [True] * 4])
+    x = counting(2, 4).masked_fill(~valid[..., None], math.nan)
+    pair = OverlappingCrops()(x, rng, valid=valid)
+    one, two, mask = pair.overlap(pair.first.apply(x), pair.second.apply(x))
+    assert pair.length[0] == 0
+    assert not mask[0].any()
+    assert mask[1].any()
+    assert not torch.cat([one, two]).isnan().any()
+
+
 def test_what_is_missing_outside_a_crop_stays_outside(rng: torch.Generator) -> None:
     x = counting(300, 8).clone()
     pair = OverlappingCrops()(x, rng)

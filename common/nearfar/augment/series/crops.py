@@ -99,6 +99,9 @@ class OverlappingCrops:
         end = right + batch.integers(batch.length - right + 1)
         first, first_valid = _crop(batch, begin, right)
         second, second_valid = _crop(batch, left, end)
+        # A batch counts a row without valid steps as one step long; its views have nothing in common.
+        if valid is not None:
+            size = size * valid.any(1, keepdim=True)
         return CropPair(
             first=first,
             second=second,

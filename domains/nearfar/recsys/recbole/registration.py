@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from nearfar.interop.recbole import compat
+from nearfar.interop.recbole_checkpoint import add_model
 
 _PLACE = "recbole.model.sequential_recommender.mclrec"
 
@@ -33,6 +34,7 @@ def register_recbole() -> type[Any]:
     """
     with compat():
         model: type[Any] = importlib.import_module("nearfar.recsys.recbole.model").MCLRec
+        add_model(model)
         trainer = importlib.import_module("nearfar.recsys.recbole.trainer").MCLRecTrainer
         setattr(importlib.import_module("recbole.trainer"), trainer.__name__, trainer)
         _give_defaults(importlib.import_module("recbole.config").Config, model)
@@ -46,7 +48,7 @@ def register_recbole() -> type[Any]:
 
 
 @contextmanager
-def recbole_session(*, rank_time: bool = True) -> Iterator[type[Any]]:
+def recbole_session(*, rank_time: bool = True, trust_checkpoints: bool = False) -> Iterator[type[Any]]:
     """Scope in which RecBole works on the installed versions, knows MCLRec, and keeps the order of events.
 
     Autograd's anomaly detection, which importing RecBole's models switches on, is off inside::
@@ -63,6 +65,7 @@ def recbole_session(*, rank_time: bool = True) -> Iterator[type[Any]]:
 
     Args:
         rank_time: Whether to do so; RecBole's own order is for comparisons with published runs.
+        trust_checkpoints: As of :func:`nearfar.interop.recbole.compat`.
 
     Yields:
         The model class.
@@ -72,7 +75,7 @@ def recbole_session(*, rank_time: bool = True) -> Iterator[type[Any]]:
         ConfigError: If another version than 1.2.x is installed, or, with ``rank_time``, a split compares times of
             different users.
     """
-    with compat(rank_time=rank_time):
+    with compat(rank_time=rank_time, trust_checkpoints=trust_checkpoints):
         model = register_recbole()
         importlib.import_module("recbole.model.sequential_recommender")
         # Which importing it has just switched on, at a third more time per step. compat() gives it back.

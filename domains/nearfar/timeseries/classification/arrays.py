@@ -11,6 +11,9 @@ from torch import Tensor
 
 from nearfar.errors import DataError
 
+# Squares of larger numbers leave float64: distances and deviations of them are infinite.
+LARGEST = float(np.finfo(np.float32).max)
+
 Values = Tensor | NDArray[Any]
 
 
@@ -26,7 +29,7 @@ def probe_arrays(
 
     Raises:
         DataError: If shapes do not go together, nothing is there to learn from, all classes are equal, or a feature
-            is not finite.
+            is not finite or beyond float32.
     """
     train, test = (_array(values).astype(np.float64) for values in (z_train, z_test))
     y = _array(y_train)
@@ -35,12 +38,24 @@ def probe_arrays(
             f"z_train, z_test: shapes (N, D) and (M, D) expected, got {train.shape} and {test.shape}; pool series first"
         )
     if y.shape != (len(train),):
-        raise DataError(f"y_train: shape ({len(train)},) expected, one class a row of z_train, got {y.shape}")
+        raise DataError(
+            f"y_train: shape ({len(train)},) expected, one class a row of z_train, got {y.shape}; give one for each"
+        )
+    if y.dtype.kind not in "biu":
+        raise DataError(
+            f"y_train: classes as whole numbers expected, got {y.dtype} such as {y[:1].tolist()[0]!r}; number them: "
+            "numpy.unique(y, return_inverse=True)[1]"
+        )
     for name, values in (("z_train", train), ("z_test", test)):
         wrong = np.flatnonzero(~np.isfinite(values).all(1))
         if len(wrong):
             raise DataError(
                 f"{name}: row {wrong[0]} is not finite ({len(wrong)} such rows); look for series without a value"
+            )
+        if values.size and np.abs(values).max() > LARGEST:
+            row = int((np.abs(values) > LARGEST).any(1).argmax())
+            raise DataError(
+                f"{name}: {np.abs(values[row]).max():g} in row {row} is beyond float32; divide by a power of ten"
             )
     if (y == y[0]).all():
         raise DataError(f"y_train: all {len(y)} rows are of class {y[0]}; a probe needs two classes")

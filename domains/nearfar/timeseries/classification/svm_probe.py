@@ -73,7 +73,7 @@ def stratified_sample(y: NDArray[np.int64], size: int, seed: int) -> NDArray[np.
 
     Args:
         y: Classes, shape ``(N,)``.
-        size: Rows wanted; as many as classes at least are taken.
+        size: Rows wanted; more are taken where one of each class and the shares of large classes come to more.
         seed: Of the choice.
 
     Returns:

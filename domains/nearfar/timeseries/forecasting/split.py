@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from nearfar.errors import DataError
+from nearfar.errors import ConfigError, DataError
+from nearfar.scalars import is_whole
 
 Part = Literal["train", "val", "test"]
 
@@ -38,6 +39,11 @@ class ForecastSplit:
 
     def __post_init__(self) -> None:
         """Check the order."""
+        if not all(is_whole(end) for end in (self.train_end, self.val_end, self.test_end)):
+            raise DataError(
+                f"split: train_end={self.train_end}, val_end={self.val_end} and test_end={self.test_end} must be whole "
+                "numbers of rows"
+            )
         if not 0 < self.train_end < self.val_end < self.test_end:
             raise DataError(
                 f"split: train_end={self.train_end}, val_end={self.val_end} and test_end={self.test_end} leave a part "
@@ -53,10 +59,18 @@ class ForecastSplit:
             train: Share that is trained on.
             val: Share that selects; the rest is tested on.
 
+        Raises:
+            ConfigError: If a share is not positive, or nothing is left to test on.
+            DataError: If there are so few rows that a part would be empty.
+
         Example:
             >>> ForecastSplit.by_shares(1000)
             ForecastSplit(train_end=600, val_end=800, test_end=1000)
         """
+        if not (train > 0 and val > 0 and train + val < 1):
+            raise ConfigError(
+                f"train, val: positive shares with a sum below 1 expected, got {train} and {val}"
+            )
         # 0.6 * 5 is less than 3 by a rounding error.
         return cls(int(num_rows * train + 1e-9), int(num_rows * (train + val) + 1e-9), num_rows)
 

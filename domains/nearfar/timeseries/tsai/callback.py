@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from nearfar.atomic import replace_file
 from nearfar.config import Layer, resolve
-from nearfar.errors import ConfigError, DataError
+from nearfar.errors import ConfigError, DataError, first_line
 from nearfar.interop.tsai import load
 from nearfar.timeseries.encoder.tsai_encoder import WITH_BACKBONE, TsaiEncoder
 from nearfar.timeseries.tsai.frozen import held_fixed
@@ -344,7 +344,12 @@ def _read(model: nn.Module, path: Path) -> None:
     """Weights of all but the head."""
     if not path.is_file():
         raise DataError(f"weights_path: there is no file {path}; give one that AutoTCL or MVP has written")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes torch raise almost anything
+        raise DataError(f"weights_path: {path} cannot be read: {first_line(error)}; write it anew") from None
+    if not isinstance(state, dict):
+        raise DataError(f"weights_path: {path} holds no weights by name, but a {type(state).__name__}")
     mine = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("head.")}
     wrong = [name for name, tensor in mine.items() if getattr(state.get(name), "shape", None) != tensor.shape]
     if wrong:

@@ -24,14 +24,16 @@ def promote(
 ) -> None:
     """Register a trained run's model and point an alias at it; repeating it changes nothing."""
     from nearfar.pipelines.promotion import promote as register
+    from nearfar.redaction import redacted
 
     done, store = register(target, name=name, alias=alias, uri=uri)
+    address = redacted(store.uri)
     if json_line:
-        typer.echo(json.dumps(done.to_dict() | {"uri": store.uri}))
+        typer.echo(json.dumps(done.to_dict() | {"uri": address}))
         return
     was = f" (was version {done.previous})" if done.previous not in (None, done.version) else ""
-    typer.echo(f"{done.name} version {done.version} is {done.alias}{was}: run {done.run_id} in {store.uri}")
-    typer.echo(f'load:  mlflow.set_tracking_uri("{store.uri}"); mlflow.pyfunc.load_model("{done.model_uri}")')
+    typer.echo(f"{done.name} version {done.version} is {done.alias}{was}: run {done.run_id} in {address}")
+    typer.echo(f'load:  mlflow.set_tracking_uri("{address}"); mlflow.pyfunc.load_model("{done.model_uri}")')
     typer.echo(
-        f"serve: MLFLOW_TRACKING_URI={store.uri} mlflow models serve -m {done.model_uri} --env-manager local"
+        f"serve: MLFLOW_TRACKING_URI={address} mlflow models serve -m {done.model_uri} --env-manager local"
     )
