@@ -39,6 +39,22 @@ def test_round_trip_and_what_is_kept(tmp_path: Path) -> None:
     assert store.load_latest({"seed": 0}) is None
 
 
+@pytest.mark.parametrize(
+    ("state", "what"),
+    [
+        (torch.ones(1).expand(10**9), r"\(1000000000,\) is an expanded view; keep contiguous\(\)"),
+        (torch.eye(3).to_sparse(), r"\(3, 3\) is sparse; keep to_dense\(\)"),
+    ],
+)
+def test_what_could_not_be_loaded_is_not_written(tmp_path: Path, state: torch.Tensor, what: str) -> None:
+    store = CheckpointStore(tmp_path)
+    store.save(make(1))
+    with pytest.raises(StorageError, match=f"cannot save the checkpoint .*state of shape {what}"):
+        store.save(Checkpoint(2, {"seed": 0}, {"w": torch.ones(3), "mask": state}, {}))
+    assert store.steps() == [1]
+    assert not list(tmp_path.glob("*.tmp"))
+
+
 @pytest.mark.row("R07")
 def test_every_flipped_bit_is_noticed(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """Refused, or without effect: some bytes of a zip archive say nothing."""

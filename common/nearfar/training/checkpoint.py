@@ -185,6 +185,14 @@ def check_same_run(found: Mapping[str, str | int], expected: Mapping[str, str | 
 
 def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
     """A dict of what ``weights_only`` accepts; tensors are shared, not copied."""
+    for tensor in _tensors([checkpoint.method, checkpoint.optimizers]):
+        sparse = tensor.layout != torch.strided
+        if sparse or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+            # Loading refuses it, for good reasons; so it must not be written either.
+            raise CheckpointError(
+                f"state of shape {tuple(tensor.shape)} is {'sparse' if sparse else 'an expanded view'}; keep "
+                f"{'to_dense()' if sparse else 'contiguous()'} of it in the buffer"
+            )
     return {part.name: getattr(checkpoint, part.name) for part in fields(checkpoint)}
 
 

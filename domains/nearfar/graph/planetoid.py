@@ -13,6 +13,7 @@ from torch import Tensor
 from nearfar.data.array_pickle import SparseRows, read_array_pickle
 from nearfar.data.size_limit import check_claim
 from nearfar.errors import DataError, first_line
+from nearfar.saved import UNFIT
 
 NUM_VALIDATION = 500
 
@@ -46,15 +47,7 @@ def read_planetoid(folder: Path, prefix: str) -> tuple[Tensor, Tensor, Tensor, t
         masks = _masks(count, len(y), places)
         return x, _edges(graph, count), classes.argmax(1), masks
     # Whatever parts that do not fit together come to.
-    except (
-        ValueError,
-        TypeError,
-        IndexError,
-        KeyError,
-        AttributeError,
-        RuntimeError,
-        OverflowError,
-    ) as error:
+    except UNFIT as error:
         raise DataError(
             f"{folder}: the files ind.{prefix}.* do not belong together ({first_line(error)}); delete them and "
             "download them again"

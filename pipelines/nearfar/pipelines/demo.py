@@ -178,7 +178,9 @@ def demo(seeds: int, workers: int, demos: Sequence[Demo] = DEMOS) -> None:
             one.ending(own[-1], output)
         name = comparison.experiment
         links.append(f"{name}: {UI}/#/experiments/{store.experiment(name)}/runs")
-    output.print(f"\nall runs are in {redacted(store.uri)}; `make ui` opens them:", soft_wrap=True, highlight=False)
+    output.print(
+        f"\nall runs are in {redacted(store.uri)}; `make ui` opens them:", soft_wrap=True, highlight=False
+    )
     for link in links:
         output.print(link, soft_wrap=True, highlight=False)
     output.print(f"demo finished in {time.monotonic() - started:.0f} s")

@@ -110,7 +110,9 @@ class OutputFolder:
                 path = self.path / name
                 if name != ".lock":
                     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-            text = yaml.safe_dump(redacted_values(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+            text = yaml.safe_dump(
+                redacted_values(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True
+            )
             write_atomically(self.config_yaml, text)
         except OSError as error:
             raise self._unwritable(error) from None
