@@ -30,8 +30,8 @@ setup: ## build .venv with everything (TORCH=cpu or cu130 picks a PyTorch build,
 demo: setup ## recommenders, encoders of a graph and of series, noisy labels, long tails, next to baselines (minutes, no GPU)
 	$(BIN)/python -m nearfar.pipelines.demo
 
-test: setup ## run the default tests
-	$(BIN)/python -m pytest
+test: setup ## run the default tests, a process a core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 test-all: setup ## run every test, the slow ones included
 	$(BIN)/python -m pytest -m 'not services'

@@ -176,6 +176,8 @@ def test_other_packages_are_refused(module: str) -> None:
 
 
 def test_without_tsai_the_message_has_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in imported("torchvision"):  # of whatever ran before in this process
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tsai", None)
     with pytest.raises(MissingDependencyError, match=r'pip install "nearfar\[timeseries\]"'):
         load("tsai.all")
