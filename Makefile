@@ -40,8 +40,8 @@ test-services: setup ## run the tests that need PostgreSQL and a browser, instal
 	@.ci/services
 	$(BIN)/python -m pytest -m services tests/services
 
-reliability: setup ## kill, stop, damage and resume everything, for every method; one table of what survived (20 minutes)
-	$(BIN)/python -m pytest -m 'row and not services' tests --reliability-report mlruns/artifacts/reliability.json
+reliability: setup ## kill, stop, damage and resume everything, for every method; one table of what survived (half an hour; HYPOTHESIS_PROFILE=nightly for 2,000 examples)
+	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-ci} $(BIN)/python -m pytest -m 'row and not services' tests --reliability-report mlruns/artifacts/reliability.json
 
 check: setup ## format, lint and types, then the tests of layout and style
 	$(BIN)/ruff format --check .

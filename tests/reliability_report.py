@@ -12,7 +12,7 @@ import re
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +63,30 @@ class Report:
         """A line per row, and the totals: a test that proves two rows is counted once."""
         lines = ["| row | passed | seconds | survived |", "|--|--|--:|--|"]
         for row, tests in sorted(self.rows.items()):
-            passed = sum(test["outcome"] == "passed" for test in tests)
-            seconds = sum(test["seconds"] for test in tests)
-            lines.append(f"| {row} | {passed}/{len(tests)} | {seconds:.0f} | {_survived(tests)} |")
-        once = {test["test"]: test for tests in self.rows.values() for test in tests}
-        passed = sum(test["outcome"] == "passed" for test in once.values())
-        lines += ["", f"in all: {passed}/{len(once)} tests passed; survived: {_survived(once.values())}", ""]
+            ran = _ran(tests)
+            seconds = sum(test["seconds"] for test in ran)
+            lines.append(f"| {row} | {_passed(tests)} | {seconds:.0f} | {_survived(ran)} |")
+        once = list({test["test"]: test for tests in self.rows.values() for test in tests}.values())
+        lines += ["", f"in all: {_passed(once)} tests passed; survived: {_survived(_ran(once))}", ""]
         return "\n".join(lines)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Show the table."""
         terminalreporter.section("reliability")
         terminalreporter.write_line(self.table())
+
+
+def _ran(tests: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Without those that need a device, a server or a package that is not here."""
+    return [test for test in tests if test["outcome"] != "skipped"]
+
+
+def _passed(tests: Sequence[Mapping[str, Any]]) -> str:
+    """``3/3``, and how many were not run."""
+    ran = _ran(tests)
+    passed = sum(test["outcome"] == "passed" for test in ran)
+    skipped = f" ({len(tests) - len(ran)} skipped)" if len(ran) < len(tests) else ""
+    return f"{passed}/{len(ran)}{skipped}"
 
 
 def _examples(item: pytest.Item) -> dict[str, int]:
