@@ -152,7 +152,7 @@ def test_absent_packages_come_with_their_command(
     )
     assert run(["train", "recsys.sasrec", *tiny, f"data={toy_file}"]) == 2
     assert 'which is not installed: pip install "nearfar[track]"' in capsys.readouterr().err
-    monkeypatch.setattr("nearfar.interop.recbole.installed", lambda name: name != "recbole")
+    monkeypatch.setattr("nearfar.interop.recbole.packaged.installed", lambda name: name != "recbole")
     assert run(["train", "recsys.sasrec", *tiny, "data=ml-100k", "tracking.enabled=false"]) == 2
     assert "pip install --no-deps recbole==1.2.1" in capsys.readouterr().err
     assert written(tmp_path) == set()

@@ -207,7 +207,7 @@ def harmed(content: bytes, how: str, place: float) -> bytes:
     at = int(place * len(content))
     if how == "cut":
         return content[:at]
-    if how == "bit":
+    if how == "bit" and content:
         return content[:at] + bytes([content[at] ^ 16]) + content[at + 1 :]
     if how == "zeros":
         return content[:at] + bytes(len(content[at : at + 512])) + content[at + 512 :]

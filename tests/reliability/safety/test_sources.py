@@ -12,7 +12,7 @@ SOURCES = ("common", "domains", "pipelines", "benchmarks")
 # Where, which, why.
 ALLOWED = {
     (
-        "common/nearfar/interop/recbole.py",
+        "common/nearfar/interop/recbole/loading.py",
         "torch.load with another pickle module",
     ): "the reader that runs nothing",
     ("common/nearfar/config/yaml12.py", "yaml.load"): "with a SafeLoader",
@@ -21,11 +21,11 @@ ALLOWED = {
         "import pickle",
     ): "the reader that runs nothing is derived from it",
     (
-        "common/nearfar/interop/recbole_checkpoint.py",
+        "common/nearfar/interop/recbole/checkpoint_pickle.py",
         "import pickle",
     ): "the reader that runs nothing is derived from it",
     (
-        "common/nearfar/interop/recbole.py",
+        "common/nearfar/interop/recbole/loading.py",
         "import pickle",
     ): "names its errors; given back to RecBole on request only",
     ("common/nearfar/training/checkpoint.py", "import zipfile"): "checksums are tested, nothing is extracted",

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from nearfar.interop.recbole import compat
-from nearfar.interop.recbole_checkpoint import add_model
+from nearfar.interop.recbole.checkpoint_pickle import add_model
 
 _PLACE = "recbole.model.sequential_recommender.mclrec"
 
