@@ -156,9 +156,14 @@ def test_two_ranks_killed_and_continued(tmp_path: Path) -> None:
     assert run_ranks([TOY, str(folder)], 2, tmp_path)[0] == straight
 
 
+# Of which an epoch is one step of a few milliseconds: over before it could be killed a dozen times.
+EPOCHS = {"graph.contrast": 900}
+
+
 def command_for(name: str, data: Path) -> list[str]:
     """A run of some seconds through the command line."""
-    words = [*methods()[name].load("example")(data), "epochs=150", "selection.patience=null", "device=cpu"]
+    epochs = f"epochs={EPOCHS.get(name, 150)}"
+    words = [*methods()[name].load("example")(data), epochs, "selection.patience=null", "device=cpu"]
     words += ["selection.every=10", "checkpoint.every_steps=7", "num_threads=1"]
     return [sys.executable, "-m", "nearfar.pipelines", "train", name, *words, "--json", "-q"]
 
