@@ -40,9 +40,19 @@ def _register_profiles() -> None:
     if importlib.util.find_spec("hypothesis") is None:  # the tests that need it skip themselves
         return
     from hypothesis import HealthCheck, settings
+    from hypothesis.database import DirectoryBasedExampleDatabase
 
-    # No deadline and no judgement of slowness: a busy machine must not fail a test.
-    patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    # No deadline and no judgement of slowness: a busy machine must not fail a test. What differs between profiles is
+    # said in full, for Hypothesis has other defaults where the environment has CI: no new examples, and none is kept.
+    patient = settings(
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        print_blob=True,
+        derandomize=False,
+        database=DirectoryBasedExampleDatabase(
+            Path(".hypothesis/examples").absolute()
+        ),  # a test may change directory
+    )
     # Derandomised, `dev` too: two runs of `make test` on the same sources try the same examples and say the same. New
     # ones are looked for at night, and a failure is then kept in .hypothesis (ignored by git), so that it comes back.
     repeatable = settings(patient, derandomize=True, database=None)

@@ -12,8 +12,6 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 
-from hypothesis import settings
-
 TESTS = Path(__file__).parents[2]
 PROGRAM = """
 import pytest
@@ -75,9 +73,31 @@ def test_examples_are_counted(tmp_path: Path, profile: str, count: int) -> None:
     assert kept == (profile == "nightly"), "a failure found at night is kept, and nothing else is"
 
 
-def test_profiles() -> None:
-    for name, count in (("dev", 25), ("ci", 100), ("nightly", 2000)):
-        profile = settings.get_profile(name)
-        assert (profile.max_examples, profile.deadline) == (count, None)
-        assert profile.derandomize == (name != "nightly")
-        assert (profile.database is None) == (name != "nightly")
+SAY_PROFILES = """
+import json
+import conftest
+from hypothesis import settings
+said = {}
+for name in ("dev", "ci", "nightly"):
+    profile = settings.get_profile(name)
+    said[name] = [profile.max_examples, profile.deadline, profile.derandomize, profile.database is not None]
+print(json.dumps(said))
+"""
+
+
+@pytest.mark.parametrize("machine", [{}, {"CI": "true"}], ids=["desk", "CI"])
+def test_profiles(tmp_path: Path, machine: dict[str, str]) -> None:
+    """The same everywhere, though Hypothesis itself has other defaults where the environment has ``CI``."""
+    unmarked = {name: value for name, value in os.environ.items() if name != "CI"}
+    finished = subprocess.run(
+        [sys.executable, "-c", SAY_PROFILES],
+        cwd=tmp_path,
+        env=unmarked | machine | {"PYTHONPATH": str(TESTS)},
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(finished.stdout) == {
+        "dev": [25, None, True, False],
+        "ci": [100, None, True, False],
+        "nightly": [2000, None, False, True],
+    }
