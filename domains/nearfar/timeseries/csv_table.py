@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from numpy.typing import NDArray
 
 from nearfar.errors import DataError
 
+ZONE = re.compile(r"\d[T\s]\d\d[\d:.]*\s*([Zz]|[+-]\d\d?(:?\d\d)?)\s*$")
 # Tried when a time is not in ISO form. A day that could be a month is not guessed at.
-ZONE = re.compile(r"\d\d:\d\d\S*(Z|[+-]\d\d(:?\d\d)?)\s*$")
 TIME_FORMATS = ("%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d", "%Y%m%d %H:%M:%S", "%d.%m.%Y %H:%M")
 
 
@@ -110,8 +111,8 @@ def _times(path: Path, cells: Sequence[str], lines: int) -> NDArray[np.datetime6
             )
         return _in_utc(path, cells, lines)
     try:
-        return np.array(cells, dtype="datetime64[s]")
-    except ValueError:
+        return _iso(cells)
+    except (ValueError, UserWarning):
         pass
     for form in TIME_FORMATS:
         try:
@@ -139,6 +140,12 @@ def _in_utc(path: Path, cells: Sequence[str], lines: int) -> NDArray[np.datetime
 
 def _is_time(cell: str) -> bool:
     try:
-        return not np.isnat(np.datetime64(cell, "s"))
-    except ValueError:
+        return not np.isnat(_iso([cell])).any()
+    except (ValueError, UserWarning):
         return False
+
+
+def _iso(cells: Sequence[str]) -> NDArray[np.datetime64]:
+    """NumPy's reading, but for what it merely warns of: it would take ``2016-07-01 00+`` and more for a time zone."""
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        return np.array(cells, dtype="datetime64[s]")

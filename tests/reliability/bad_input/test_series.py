@@ -140,6 +140,15 @@ TABLES: list[tuple[str, dict[str, Any], str, str, str]] = [
         "has no time zone",
         "give all of them one",
     ),
+    (
+        "zones-after-hours",
+        {"times": time(5, "2016-07-01 05+02")},
+        "first column",
+        "has no time zone",
+        "give all",
+    ),
+    ("zone-in-short", {"times": [t + "+2" for t in TIMES]}, "first column", r"\+2'", "write it as"),
+    ("zone-unfinished", {"times": [f"{t}+" for t in TIMES]}, "line 2, first column", r"\+'", "write it as"),
     ("zone-of-nowhere", {"times": [t + "+99:00" for t in TIMES]}, "first column", r"\+99:00", "write it as"),
 ]
 
@@ -196,11 +205,12 @@ def test_irregular_sampling_is_said(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("zone", ["+02:00", "+0200", "+02", " +02"])
 @odd_case
-def test_zones_are_taken_to_utc(tmp_path: Path) -> None:
+def test_zones_are_taken_to_utc(tmp_path: Path, zone: str) -> None:
     """An hour from 23:30+02:00 to 22:30Z: the hours are those of UTC, however they are written."""
     mixed = [
-        text + "Z" if row % 2 else (START + timedelta(hours=row + 2)).isoformat(" ") + "+02:00"
+        text + "Z" if row % 2 else (START + timedelta(hours=row + 2)).isoformat(" ") + zone
         for row, text in enumerate(TIMES)
     ]
     found, plain = (forecast(table(tmp_path, times=times)) for times in (mixed, TIMES))
