@@ -2,8 +2,7 @@
 
 Here it runs nothing. What a pickle names is looked up in a short table, everything else is refused by name, and
 even what is in it is never called: plain notes of what was asked for take their place and become arrays when all is
-read and the sizes hold. The machine is the one written in Python, since that in C takes memory for whatever place in
-its memo a file names.
+read and the sizes hold.
 """
 
 from __future__ import annotations
@@ -12,15 +11,15 @@ import io
 import math
 import pickle
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nearfar.data.pickle_machine import PickleMachine, instructions
 from nearfar.data.size_limit import check_claim
 from nearfar.errors import DataError, first_line
 
@@ -51,10 +50,8 @@ _ALLOWED = (
     | {("collections", "defaultdict"): _Named.DICT, ("_codecs", "encode"): _Named.ENCODE}
 )
 _NUMBERS = re.compile(r"b1|[iu][1248]|f[248]")
-_REFUSED = (
-    *("INST", "OBJ", "NEWOBJ_EX", "PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4"),
-    *("BYTEARRAY8", "NEXT_BUFFER", "READONLY_BUFFER"),
-)
+# Parts of a pickle outside it, and memory that the file only claims.
+_REFUSED = ("PERSID", "BINPERSID", "BYTEARRAY8", "NEXT_BUFFER", "READONLY_BUFFER")
 
 
 def read_array_pickle(
@@ -136,12 +133,10 @@ class _Noted:
         self.state: Any = None
 
 
-class _Reader(pickle._Unpickler):
-    """Pickle's machine without the parts that call, import or look anything up."""
+class _Reader(PickleMachine):
+    """Takes notes of arrays, and calls nothing."""
 
-    stack: list[Any]
-    append: Callable[[Any], None]
-    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)
+    refusal = "it uses what no array is written with"
 
     def find_class(self, module: str, name: str) -> Any:
         """Only what an array is made of."""
@@ -168,11 +163,7 @@ class _Reader(pickle._Unpickler):
             raise pickle.UnpicklingError("it changes what is no part of an array")
         self.stack[-1].state = state
 
-    def _refused(self) -> None:
-        raise pickle.UnpicklingError("it uses what no array is written with")
-
-    dispatch |= {pickle.REDUCE[0]: _called, pickle.NEWOBJ[0]: _called, pickle.BUILD[0]: _told}
-    dispatch |= dict.fromkeys((getattr(pickle, name)[0] for name in _REFUSED), _refused)
+    dispatch = instructions({"REDUCE": _called, "NEWOBJ": _called, "BUILD": _told}, _REFUSED)
 
 
 def _plain(value: Any) -> Any:

@@ -11,10 +11,12 @@ import importlib
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
+
+from nearfar.data.pickle_machine import PickleMachine, instructions
 
 _FIX = "recbole_session(trust_checkpoints=True) reads it, and runs whatever is in it"
 # What a Config refers to, and may only refer to: classes of RecBole's models, and those added to them.
@@ -60,12 +62,10 @@ _CALLED: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-class Unpickler(pickle._Unpickler):
-    """Pickle's machine without the parts that call, import or change anything of choice."""
+class Unpickler(PickleMachine):
+    """Makes tensors, plain data and Configs that hold settings."""
 
-    stack: list[Any]
-    append: Callable[[Any], None]
-    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)
+    refusal = f"it is written in a way that RecBole does not write; {_FIX}"
 
     def find_class(self, module: str, name: str) -> Any:
         """Only what a checkpoint of RecBole names.
@@ -109,13 +109,7 @@ class Unpickler(pickle._Unpickler):
             )
         made.__dict__.update(state)
 
-    def _refused(self) -> None:
-        raise pickle.UnpicklingError(f"it is written in a way that RecBole does not write; {_FIX}")
-
-    dispatch |= {pickle.REDUCE[0]: _reduce, pickle.NEWOBJ[0]: _new, pickle.BUILD[0]: _build}
-    dispatch |= dict.fromkeys(
-        (getattr(pickle, name)[0] for name in ("INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4")), _refused
-    )
+    dispatch = instructions({"REDUCE": _reduce, "NEWOBJ": _new, "BUILD": _build})
 
 
 def add_model(kind: type[Any]) -> None:
