@@ -155,7 +155,7 @@ def test_a_search_without_final_runs(words: Words, space: Path, capsys: pytest.C
 def test_diverged_and_pruned_trials_are_no_failures(
     words: Words, space: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import nearfar.pipelines.tune as module
+    import nearfar.pipelines.trials as module
 
     real, calls = module.__dict__["train"], [0]
 
@@ -183,7 +183,7 @@ def test_diverged_and_pruned_trials_are_no_failures(
 def test_a_trial_that_was_cut_short_and_repeated_is_one_that_ended(
     words: Words, space: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import nearfar.pipelines.tune as module
+    import nearfar.pipelines.trials as module
 
     def search() -> dict[str, int]:
         given = [*words, "tracking.enabled=false"]

@@ -1,4 +1,4 @@
-"""A search for better settings of one method: what a trial is, who runs them, and the honest end.
+"""A search for better settings of one method: who runs its trials, and the honest end.
 
 Trials are compared on validation only, each as the mean over several seeds. What is reported at the end is
 measured on test with seeds no trial has used, beside the settings one would have had without searching.
@@ -7,11 +7,9 @@ measured on test with seeds no trial has used, beside the settings one would hav
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import yaml
@@ -20,68 +18,32 @@ from nearfar.atomic import write_atomically
 from nearfar.config import RunConfig, config_hash, decisive
 from nearfar.errors import ConfigError, NearfarError
 from nearfar.interruption import Interruption
-from nearfar.messages import warn
-from nearfar.pipelines.identity import process_tags
 from nearfar.pipelines.registry import find
+from nearfar.pipelines.search import RUN, Search
 from nearfar.pipelines.seeds import Group, Job, run_jobs
 from nearfar.pipelines.settings import resolve_settings
 from nearfar.pipelines.study_plots import draw_study
-from nearfar.pipelines.train import prepare, train
+from nearfar.pipelines.train import prepare
+from nearfar.pipelines.trials import Trials
 from nearfar.registry import MethodEntry
-from nearfar.tracking import TrackedRun, experiment_name, open_store, start_run
+from nearfar.tracking import TrackedRun, open_store
 from nearfar.tracking.names import slug
-from nearfar.training import Task
 from nearfar.tuning import (
-    Attempt,
     SearchSpace,
-    StudyPlan,
     Work,
     check_place,
     find_place,
     once,
-    open_storage,
-    pruner,
     run_crew,
     work,
 )
 from nearfar.tuning.claims import last_attempts
 from nearfar.tuning.space import setting
 
-__all__ = ["Search", "TuneOutcome", "tune"]
+__all__ = ["TuneOutcome", "tune"]
 
-RUN, RESULT = "nearfar.run", "nearfar.result"
+RESULT = "nearfar.result"  # what the study keeps of the honest end
 FINAL_SEEDS = 1000  # the first seed of the final runs is this much above those of the trials
-
-
-@dataclass(frozen=True)
-class Search:
-    """What is searched and how; what a worker process is handed.
-
-    Attributes:
-        method: Registered name.
-        overrides: Settings of all trials, as ``key=value``.
-        config_file: YAML settings below them.
-        space: What varies.
-        study: Name of the study.
-        storage: Where it is kept; ``None`` for a journal below ``mlruns/optuna``.
-        trials: Trials wanted.
-        trial_seeds: Seeds of each trial.
-        seeds: Seeds of the final runs; 0 for none.
-        workers: Processes.
-        quiet: No progress output.
-    """
-
-    method: str
-    overrides: tuple[str, ...]
-    config_file: Path | None
-    space: SearchSpace
-    study: str
-    storage: str | None
-    trials: int
-    trial_seeds: int
-    seeds: int
-    workers: int
-    quiet: bool
 
 
 @dataclass(frozen=True)
@@ -173,9 +135,9 @@ def tune(
     tracking_uri = open_store(config.tracking.uri).uri if config.tracking.enabled else None
     check_place(find_place(storage, name), tracking_uri, workers)
     with Interruption() as stop:
-        job = _open(search, config, task)
-        folder = _folder(search, task)
-        parent = _parent(job, search, config, task, folder)
+        job = search.open(config, task)
+        folder = search.folder(task)
+        parent = search.begin(job, config, task)
         try:
             _run_trials(job, search, stop)
             outcome = _finish(job, search, config, folder, parent, stop)
@@ -214,79 +176,6 @@ def _of_trials(space: SearchSpace, entry: MethodEntry, config: RunConfig) -> dic
     return {key: value for key, value in space.trials.items() if given[key] == usual[key]}
 
 
-def _open(search: Search, config: RunConfig, task: Task) -> Work:
-    """The study, created or continued."""
-    store = open_storage(search.storage, search.study)
-    plan = StudyPlan(
-        method=search.method,
-        space=search.space.describe(),
-        metric=config.selection.metric,
-        mode=config.selection.mode,
-        settings={key: value for key, value in decisive(config).items() if key not in search.space.ranges},
-        config_hash=config_hash(config),
-        data_digest=task.card.digest,
-        seed=config.seed,
-        trial_seeds=tuple(range(config.seed, config.seed + search.trial_seeds)),
-    )
-    with store.readable_errors(), store.lock():
-        study = store.create_study(
-            direction=plan.direction,
-            metric=plan.metric,
-            pruner=pruner(search.trials, config.epochs, search.trial_seeds),
-        )
-        plan.register(study)
-        if not study.get_trials(deepcopy=False):  # the settings one has without searching are the first trial
-            study.enqueue_trial(search.space.defaults(config))
-    return Work(store, study, search.space, search.trials, config.seed)
-
-
-def _folder(search: Search, task: Task) -> Path:
-    return Path("outputs").absolute() / slug(task.card.name) / f"tune-{slug(search.study)}"
-
-
-def _parent(job: Work, search: Search, config: RunConfig, task: Task, folder: Path) -> TrackedRun | None:
-    """The MLflow run above all trials; held by the machine that began the study."""
-    if not config.tracking.enabled:
-        return None
-    outbox = folder / "study.jsonl"
-    with job.store.lock():
-        known = job.study.user_attrs.get(RUN)
-        if known is not None and not outbox.exists():
-            return None
-        run = start_run(
-            open_store(config.tracking.uri),
-            experiment=experiment_name(task.domain, task.card.name),
-            name=f"hpo-{search.method}-{search.study}",
-            params={
-                "trials": search.trials,
-                "trial_seeds": search.trial_seeds,
-                **{f"space.{key}": json.dumps(value) for key, value in search.space.describe().items()},
-                **{key: value for key, value in decisive(config).items() if key not in search.space.ranges},
-            },
-            tags={
-                **_tags(search, task, "hpo"),
-                "nearfar.storage": job.store.place.shown(),
-                **process_tags(),
-            },
-            outbox=outbox,
-            warn=warn,
-            resume=known is not None,
-        )
-        job.study.set_user_attr(RUN, {"reference": run.reference, "run_id": run.run_id})
-    return run
-
-
-def _tags(search: Search, task: Task, kind: str) -> dict[str, str]:
-    return {
-        "nearfar.kind": kind,
-        "nearfar.method": search.method,
-        "nearfar.domain": task.domain,
-        "nearfar.dataset": task.card.name,
-        "nearfar.dataset_digest": task.card.digest,
-        "nearfar.study": search.study,
-    }
-
-
 def _run_trials(job: Work, search: Search, stop: Interruption) -> None:
     if search.workers > 1 and not job.progress()[1]:
         run_crew(_worker, search, num_workers=search.workers, stop=stop, progress=job.progress)
@@ -296,110 +185,9 @@ def _run_trials(job: Work, search: Search, stop: Interruption) -> None:
 def _worker(stop: Interruption, search: Search) -> None:
     """Run trials of the study in this process until all are done."""
     _, config, task = prepare(search.method, search.overrides, search.config_file)
-    job = _open(search, config, task)
-    trials = _Trials(job, search, config, task, _folder(search, task))
+    job = search.open(config, task)
+    trials = Trials(job, search, config, task)
     work(job, trials.value, stop, trials.say)
-
-
-@dataclass(frozen=True)
-class _Trials:
-    """What a trial does, and what is said of it."""
-
-    job: Work
-    search: Search
-    config: RunConfig
-    task: Task
-    folder: Path
-
-    def value(self, attempt: Attempt) -> float:
-        """Mean over the seeds of the best validation."""
-        metric = self.config.selection.metric
-        folder = self.folder / f"trial-{attempt.ordinal}"
-        run = self._begin(attempt, folder)
-        bests: list[float] = []
-        try:
-            for index in range(self.search.trial_seeds):
-                seed = self.config.seed + index
-                words = [
-                    *(setting(key, value) for key, value in self.search.space.trials.items()),
-                    *self.search.overrides,
-                    *attempt.words,
-                    f"seed={seed}",
-                    f"output_dir={folder}/s{seed}",
-                ]
-                if self.search.workers > 1:
-                    words.append("num_threads=1")
-                outcome = train(
-                    self.search.method,
-                    words,
-                    self.search.config_file,
-                    resume="auto",
-                    parent_run_id=run.reference if run is not None else None,
-                    quiet=self.search.quiet or self.search.workers > 1,
-                    test=False,
-                    on_validation=self._observer(attempt, index, bests),
-                )
-                bests.append(outcome.metrics[metric])
-        except BaseException as error:
-            if run is not None:
-                run.tag({"nearfar.trial_state": type(error).__name__})
-                run.finish("KILLED", f"{type(error).__name__}: {error}")
-            raise
-        value = fmean(bests)
-        if run is not None:
-            run.log({metric: value}, 0)
-            run.tag({"nearfar.trial_state": "COMPLETE"})
-            run.finish("FINISHED")
-        for checkpoints in folder.glob("s*/checkpoints"):  # made again from settings and seed if ever needed
-            shutil.rmtree(checkpoints, ignore_errors=True)
-        return value
-
-    def _begin(self, attempt: Attempt, folder: Path) -> TrackedRun | None:
-        if not self.config.tracking.enabled:
-            return None
-        above = (self.job.study.user_attrs.get(RUN) or {}).get("reference")
-        run = start_run(
-            open_store(self.config.tracking.uri),
-            experiment=experiment_name(self.task.domain, self.task.card.name),
-            name=f"trial-{attempt.number}",
-            params=dict(word.split("=", 1) for word in attempt.words),
-            tags={
-                **_tags(self.search, self.task, "trial"),
-                "nearfar.trial": str(attempt.number),
-                **process_tags(),
-            },
-            outbox=folder / f"trial-{attempt.number}.jsonl",
-            warn=warn,
-            parent_run_id=above,
-            system_metrics=False,
-        )
-        attempt.note("mlflow_run_id", run.run_id)
-        return run
-
-    def _observer(
-        self, attempt: Attempt, index: int, bests: Sequence[float]
-    ) -> Callable[[Mapping[str, float], int], None]:
-        """Tells the study how the trial stands: seeds that are done, and the best of the current one."""
-        better = max if self.config.selection.mode == "max" else min
-        seen: list[float] = []
-
-        def observe(metrics: Mapping[str, float], epoch: int) -> None:
-            seen.append(metrics[self.config.selection.metric])
-            attempt.report(fmean([*bests, better(seen)]), index * self.config.epochs + epoch)
-
-        return observe
-
-    def say(self, attempt: Attempt, state: str, value: float | None, reason: str | None) -> None:
-        """One line a trial."""
-        if self.search.quiet:
-            return
-        told = (
-            f"{self.config.selection.metric} {value:.4f}"
-            if value is not None
-            else (reason or "behind the others")
-        )
-        place = f"trial {attempt.ordinal + 1}/{self.search.trials}"
-        warn(f"{place} {state.lower()}: {told} ({', '.join(attempt.words)})")
 
 
 def _finish(
