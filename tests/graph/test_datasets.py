@@ -14,8 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from nearfar.errors import DataError
-from nearfar.graph import datasets
-from nearfar.graph.datasets import GraphDataset, KnownGraph, load_dataset, nearest_neighbors, normalized
+from nearfar.graph import citation_graphs
+from nearfar.graph.citation_graphs import KNOWN_GRAPHS, KnownGraph
+from nearfar.graph.datasets import GraphDataset, load_dataset, normalized
+from nearfar.graph.packaged_graphs import nearest_neighbors
 from nearfar.optional import installed
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -144,7 +146,7 @@ def test_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         calls.append((url, path, sha256))
         raise DataError("Name or service not known")
 
-    monkeypatch.setattr(datasets, "download", unreachable)
+    monkeypatch.setattr(citation_graphs, "download", unreachable)
     monkeypatch.setenv("NEARFAR_CACHE", str(tmp_path))
     message = r"PubMed could not be downloaded \(Name .* put ind.pubmed.\{x,tx,allx.*data_dir=<folder>"
     with pytest.raises(DataError, match=message):
@@ -173,7 +175,7 @@ def test_cora_is_downloaded_file_by_file_with_its_digests(
         assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
         got.append(path.name)
 
-    monkeypatch.setattr(datasets, "download", copied)
+    monkeypatch.setattr(citation_graphs, "download", copied)
     monkeypatch.setenv("NEARFAR_CACHE", str(tmp_path))
     assert load_dataset("cora").num_nodes == 2708
     assert len(got) == 8
@@ -278,6 +280,9 @@ def test_npz_with_and_without_masks(tmp_path: Path) -> None:
     assert data.warnings == ()
     assert load_dataset("ring.npz", tmp_path, split_seed=4, normalize=False).digest() == data.digest()
 
+    # A file may be called like a known graph, and is still the user's own.
+    write(tmp_path, {**arrays(), **given_masks()}, "cora.npz")
+    assert load_dataset("cora.npz", tmp_path, normalize=False).num_nodes == 20
     write(tmp_path, arrays(), "plain.npz")
     plain = load_dataset("plain.npz", tmp_path, split_seed=1)
     assert [int(mask.sum()) for mask in (plain.train_mask, plain.val_mask, plain.test_mask)] == [2, 2, 16]
@@ -386,7 +391,7 @@ def test_a_data_set_is_checked_wherever_it_is_made(message: str, changed: dict[s
 
 
 def test_known_counts() -> None:
-    KnownGraph("Toy", 4, 4, 4, 2).check(toy())
+    KnownGraph("Toy", 4, 4, 4, 2).check("here", 4, 4, 4, 2)
     for known in (
         KnownGraph("Toy", 5, 4, 4, 2),
         KnownGraph("Toy", 4, 5, 4, 2),
@@ -396,5 +401,5 @@ def test_known_counts() -> None:
         with pytest.raises(
             DataError, match="here has 4 nodes, 4 directed edges, 4 features and 2 classes, Toy has"
         ):
-            known.check(toy())
-    assert set(datasets.KNOWN_GRAPHS) == {"cora", "citeseer", "pubmed"}
+            known.check("here", 4, 4, 4, 2)
+    assert set(KNOWN_GRAPHS) == {"cora", "citeseer", "pubmed"}
