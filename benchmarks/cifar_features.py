@@ -47,13 +47,14 @@ from nearfar.labels import (
     recall_by_class,
 )
 from nearfar.optional import require
+from nearfar.pipelines.mean_std import mean_std
 from nearfar.pipelines.noisy_labels.baselines import (
     BASELINES,
     KEEP,
     CannotRunError,
     available,
 )
-from nearfar.pipelines.noisy_labels.experiment import REFERENCE, differences, summary
+from nearfar.pipelines.noisy_labels.experiment import REFERENCE, differences
 from nearfar.pipelines.noisy_labels.filters import filters
 from nearfar.runtime import generator, numpy_generator, stream_seed
 
@@ -290,7 +291,7 @@ def tables(results: Mapping[str, Any]) -> str:
         ]
         paired = differences(entry["balanced_accuracy"])
         for name, values in entry["balanced_accuracy"].items():
-            if summary(values) is None:
+            if mean_std(values) is None:
                 lines.append(f"| {BASELINES[name].title} | cannot run | | | |")
                 continue
             cells = [_percent(values), _percent(entry["tail_recall"][name])]
@@ -315,7 +316,7 @@ def tables(results: Mapping[str, Any]) -> str:
 
 
 def _percent(values: Sequence[float | None]) -> str:
-    found = summary(values)
+    found = mean_std(values)
     return "cannot run" if found is None else f"{100 * found.mean:.1f} ± {100 * found.std:.1f}"
 
 

@@ -15,15 +15,16 @@ from nearfar.graph.example import circles
 from nearfar.interop.recbole import packaged_dataset
 from nearfar.labels import balanced_accuracy, label_noise, long_tail
 from nearfar.optional import installed
+from nearfar.pipelines.mean_std import mean_std
 from nearfar.pipelines.noisy_labels import BASELINES, CannotRunError, available, baselines, experiment
 from nearfar.pipelines.noisy_labels.__main__ import compare, main
 from nearfar.pipelines.noisy_labels.baselines import cleanlab_suspects, nearest_mean, standardized
-from nearfar.pipelines.noisy_labels.experiment import Setting, differences, run_domain, summary
+from nearfar.pipelines.noisy_labels.experiment import Setting, differences, run_domain
 from nearfar.pipelines.noisy_labels.movielens import age_groups, single_genres
 from nearfar.pipelines.noisy_labels.plot import draw_bars
 from nearfar.pipelines.noisy_labels.representations import Representations, by_size, halves, represent
-from nearfar.pipelines.noisy_labels.tables import markdown, verdict
-from nearfar.pipelines.significance import Difference, paired_difference
+from nearfar.pipelines.noisy_labels.tables import markdown
+from nearfar.pipelines.significance import Difference, paired_difference, verdict
 from nearfar.runtime import numpy_generator
 from nearfar.timeseries.example import bumps
 from nearfar.tracking import open_store
@@ -199,7 +200,7 @@ def test_the_experiment_end_to_end(toy: Representations, own_store: None, tmp_pa
     assert result.counts[0] == 5 * result.counts[-1] == 150
     assert list(result.scores) == names
     for scores in result.scores.values():
-        clean, noisy = summary(scores.clean), summary(scores.noisy)
+        clean, noisy = mean_std(scores.clean), mean_std(scores.noisy)
         assert clean is not None
         assert noisy is not None
         assert clean.n == noisy.n == 3

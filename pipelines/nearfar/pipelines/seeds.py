@@ -19,6 +19,7 @@ from nearfar.errors import ConfigError, NearfarError, PreemptedError
 from nearfar.interruption import Interruption
 from nearfar.messages import warn
 from nearfar.pipelines.identity import process_tags, run_params, variant
+from nearfar.pipelines.mean_std import mean_std
 from nearfar.pipelines.registry import find
 from nearfar.pipelines.settings import resolve_settings
 from nearfar.pipelines.train import Outcome, Resume, prepare, train
@@ -75,10 +76,9 @@ def summarise(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """
     summary: dict[str, float] = {}
     for name in sorted(set.intersection(*(set(row) for row in rows))):
-        values = [row[name] for row in rows]
-        mean = math.fsum(values) / len(values)
-        spread = math.fsum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1)
-        summary |= {f"{name}_mean": mean, f"{name}_std": math.sqrt(spread), f"{name}_n": float(len(values))}
+        over = mean_std([row[name] for row in rows])
+        assert over is not None
+        summary |= {f"{name}_mean": over.mean, f"{name}_std": over.std, f"{name}_n": float(over.n)}
     return summary
 
 

@@ -22,6 +22,7 @@ from nearfar.optional import require
 
 FEWEST_FOR_WILCOXON = 6
 CONFIDENCE = 0.95
+SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -122,3 +123,23 @@ def correct(differences: Mapping[str, Difference | None]) -> dict[str, Differenc
         name: replace(difference, p_holm=p, wilcoxon_holm=q)
         for (name, difference), p, q in zip(known.items(), by_t, by_rank, strict=True)
     }
+
+
+def verdict(difference: Difference | None) -> str:
+    """``win`` or ``loss`` of the reference where the corrected p-value is below 0.05, else ``draw``.
+
+    Args:
+        difference: Reference minus baseline.
+
+    Returns:
+        Empty without a p-value.
+
+    Example:
+        >>> verdict(Difference(5, -0.1, p_value=0.001, p_holm=0.009))
+        'loss'
+    """
+    if difference is None or difference.p_holm is None:
+        return ""
+    if difference.p_holm >= SIGNIFICANT:
+        return "draw"
+    return "win" if difference.mean > 0 else "loss"

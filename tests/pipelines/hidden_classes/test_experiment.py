@@ -22,7 +22,7 @@ from nearfar.pipelines.hidden_classes.methods import METHODS
 from nearfar.pipelines.hidden_classes.plot import draw_bars
 from nearfar.pipelines.hidden_classes.sources import Labelled, Pool
 from nearfar.pipelines.hidden_classes.tables import markdown
-from nearfar.pipelines.noisy_labels.experiment import summary
+from nearfar.pipelines.mean_std import mean_std
 from nearfar.pipelines.significance import holm, paired_difference
 from nearfar.tracking import open_store
 
@@ -149,7 +149,7 @@ def test_the_experiment_end_to_end(make_pool: Make, own_store: None, tmp_path: P
     for found in result.scores.values():
         cells = []
         for metric in METRICS:
-            over = summary(found.values[metric])
+            over = mean_std(found.values[metric])
             assert over is not None
             assert over.n == 3
             assert 0 <= over.mean <= 1

@@ -7,7 +7,7 @@ from typing import Any
 
 from nearfar.optional import require
 from nearfar.pipelines.hidden_classes.experiment import METRICS, REFERENCE, DomainResult
-from nearfar.pipelines.noisy_labels.experiment import summary
+from nearfar.pipelines.mean_std import mean_std
 
 
 def draw_bars(result: DomainResult) -> bytes:
@@ -25,7 +25,7 @@ def draw_bars(result: DomainResult) -> bytes:
         figure.subplots(1, len(METRICS), sharey=True), METRICS.items(), strict=True
     ):
         for place, (name, scores) in enumerate(result.scores.items()):
-            found = summary(scores.values[metric])
+            found = mean_std(scores.values[metric])
             if found is None:
                 axis.text(0.01, place, "not measured", va="center", fontsize=7)
                 continue

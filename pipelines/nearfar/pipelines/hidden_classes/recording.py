@@ -8,7 +8,7 @@ from nearfar.optional import installed
 from nearfar.pipelines.hidden_classes.experiment import METRICS, REFERENCE, DomainResult
 from nearfar.pipelines.hidden_classes.plot import draw_bars
 from nearfar.pipelines.hidden_classes.tables import markdown
-from nearfar.pipelines.noisy_labels.experiment import summary
+from nearfar.pipelines.mean_std import mean_std
 from nearfar.pipelines.study_record import record_study
 from nearfar.tracking import Store
 
@@ -65,7 +65,7 @@ def _over_seeds(result: DomainResult) -> dict[str, float]:
     found: dict[str, float | None] = {}
     for metric in METRICS:
         for name, scores in result.scores.items():
-            if (over := summary(scores.values[metric])) is not None:
+            if (over := mean_std(scores.values[metric])) is not None:
                 key = f"{_part(metric)}/{metric}/{name}"
                 found |= {f"{key}_mean": over.mean, f"{key}_std": over.std, f"{key}_n": float(over.n)}
         for name, difference in result.differences.get(metric, {}).items():

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from nearfar.pipelines.hidden_classes.experiment import METRICS, REFERENCE, DomainResult
 from nearfar.pipelines.hidden_classes.methods import METHODS
-from nearfar.pipelines.noisy_labels.experiment import summary
-from nearfar.pipelines.noisy_labels.tables import table, verdict
-from nearfar.pipelines.significance import Difference
+from nearfar.pipelines.markdown_table import table
+from nearfar.pipelines.mean_std import mean_std
+from nearfar.pipelines.significance import Difference, verdict
 
 ABOUT = (
     "Trained on coarse classes alone; measured on the frozen encoder, %, mean ± standard deviation over seeds. Hidden "
@@ -73,7 +73,7 @@ def _differences(result: DomainResult) -> str:
 
 
 def _cell(values: Sequence[float | None]) -> str:
-    found = summary(values)
+    found = mean_std(values)
     if found is None:
         return "not measured"
     part = "" if found.n == len(values) else f" [{found.n} of {len(values)} seeds]"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -116,36 +115,6 @@ class DomainResult:
     def to_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class MeanStd:
-    """Mean and sample standard deviation over the seeds that have a value.
-
-    Attributes:
-        mean: Mean.
-        std: 0 for one seed.
-        n: Seeds.
-    """
-
-    mean: float
-    std: float
-    n: int
-
-
-def summary(values: Sequence[float | None]) -> MeanStd | None:
-    """Mean and deviation of the values that there are.
-
-    Args:
-        values: One a seed.
-
-    Returns:
-        ``None`` if there is none.
-    """
-    known = [value for value in values if value is not None]
-    if not known:
-        return None
-    return MeanStd(fmean(known), stdev(known) if len(known) > 1 else 0.0, len(known))
 
 
 def run_domain(

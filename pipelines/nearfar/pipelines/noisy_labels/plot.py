@@ -6,7 +6,8 @@ import io
 from typing import Any
 
 from nearfar.optional import require
-from nearfar.pipelines.noisy_labels.experiment import DomainResult, summary
+from nearfar.pipelines.mean_std import mean_std
+from nearfar.pipelines.noisy_labels.experiment import DomainResult
 
 
 def draw_bars(result: DomainResult) -> bytes:
@@ -24,7 +25,7 @@ def draw_bars(result: DomainResult) -> bytes:
     kinds = (("true labels", "clean", -0.2, "C7"), ("wrong labels", "noisy", 0.2, "C0"))
     for label, kind, shift, color in kinds:
         for place, scores in enumerate(result.scores.values()):
-            found = summary(getattr(scores, kind))
+            found = mean_std(getattr(scores, kind))
             if found is None:
                 axis.text(0.01, place + shift, "cannot run", va="center", fontsize=7, color=color)
                 continue

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from nearfar.optional import installed
-from nearfar.pipelines.noisy_labels.experiment import REFERENCE, DomainResult, summary
+from nearfar.pipelines.mean_std import mean_std
+from nearfar.pipelines.noisy_labels.experiment import REFERENCE, DomainResult
 from nearfar.pipelines.noisy_labels.plot import draw_bars
 from nearfar.pipelines.noisy_labels.tables import markdown
 from nearfar.pipelines.study_record import record_study
@@ -67,7 +68,7 @@ def _over_seeds(result: DomainResult) -> dict[str, float]:
     found: dict[str, float | None] = {}
     for name, scores in result.scores.items():
         for kind, values in (("", scores.noisy), ("_true_labels", scores.clean)):
-            if (over := summary(values)) is not None:
+            if (over := mean_std(values)) is not None:
                 key = f"test/balanced_accuracy{kind}/{name}"
                 found |= {f"{key}_mean": over.mean, f"{key}_std": over.std, f"{key}_n": float(over.n)}
     for name, difference in result.differences.items():

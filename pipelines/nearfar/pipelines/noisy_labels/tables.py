@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from nearfar.pipelines.markdown_table import table
+from nearfar.pipelines.mean_std import MeanStd, mean_std
 from nearfar.pipelines.noisy_labels.baselines import BASELINES
-from nearfar.pipelines.noisy_labels.experiment import REFERENCE, DomainResult, MeanStd, summary
-from nearfar.pipelines.significance import Difference
+from nearfar.pipelines.noisy_labels.experiment import REFERENCE, DomainResult
+from nearfar.pipelines.significance import verdict
 
-SIGNIFICANT = 0.05
 FILTERS = {"none": "no filter", "lof": "LOF", "knn": "kNN, 60 % kept", "cleanlab": "cleanlab"}
 
 
@@ -31,26 +32,6 @@ def markdown(results: Sequence[DomainResult], skipped: Mapping[str, str]) -> str
     return "\n".join(parts)
 
 
-def verdict(difference: Difference | None) -> str:
-    """``win`` or ``loss`` of the reference where the corrected p-value is below 0.05, else ``draw``.
-
-    Args:
-        difference: Reference minus baseline.
-
-    Returns:
-        Empty without a p-value.
-
-    Example:
-        >>> verdict(Difference(5, -0.1, p_value=0.001, p_holm=0.009))
-        'loss'
-    """
-    if difference is None or difference.p_holm is None:
-        return ""
-    if difference.p_holm >= SIGNIFICANT:
-        return "draw"
-    return "win" if difference.mean > 0 else "loss"
-
-
 def _wrong_labels(results: Sequence[DomainResult]) -> str:
     setting = results[0].setting
     rows = []
@@ -58,7 +39,7 @@ def _wrong_labels(results: Sequence[DomainResult]) -> str:
         cells = []
         for result in results:
             scores = result.scores.get(name)
-            cell = "left out" if scores is None else _cell(summary(scores.noisy), setting.seeds)
+            cell = "left out" if scores is None else _cell(mean_std(scores.noisy), setting.seeds)
             difference = result.differences.get(name)
             if difference is not None and difference.n:
                 known = [f"{100 * difference.mean:+.1f}"]
@@ -82,7 +63,7 @@ def _true_labels(results: Sequence[DomainResult]) -> str:
         [
             _title(name),
             *(
-                _cell(summary(result.scores[name].clean), result.setting.seeds)
+                _cell(mean_std(result.scores[name].clean), result.setting.seeds)
                 if name in result.scores
                 else "left out"
                 for result in results
@@ -102,8 +83,8 @@ def _purities(results: Sequence[DomainResult]) -> str:
         cells = []
         for result in results:
             found = [one for one in result.purities.get(key, ()) if one is not None]
-            share = summary([one.share_kept for one in found])
-            right, tail = summary([one.overall for one in found]), summary([one.subset for one in found])
+            share = mean_std([one.share_kept for one in found])
+            right, tail = mean_std([one.overall for one in found]), mean_std([one.subset for one in found])
             cells.append(
                 "cannot run"
                 if share is None or right is None
@@ -156,14 +137,3 @@ def _cell(found: MeanStd | None, seeds: int) -> str:
 def _tally(result: DomainResult) -> str:
     verdicts = [verdict(difference) for difference in result.differences.values()]
     return " / ".join(str(verdicts.count(kind)) for kind in ("win", "draw", "loss"))
-
-
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown.
-
-    Args:
-        headings: Of the columns.
-        rows: Cells.
-    """
-    lines = [headings, ["--"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from nearfar.errors import ConfigError
 from nearfar.messages import warn
+from nearfar.pipelines.mean_std import MeanStd, mean_std
 from nearfar.pipelines.objectives import recipes
 from nearfar.pipelines.objectives.arenas import OWN, QUICK, UNTRAINED, Arena
 from nearfar.pipelines.seeds import Job, run_jobs
@@ -42,12 +43,11 @@ class ArenaResult:
 
     def mean(self, row: str) -> float:
         """Over seeds."""
-        return fmean(self.values[row])
+        return self._over(row).mean
 
     def std(self, row: str) -> float:
         """Sample deviation over seeds; 0 for one."""
-        values = self.values[row]
-        return stdev(values) if len(values) > 1 else 0.0
+        return self._over(row).std
 
     def rank(self, row: str) -> float:
         """Place by mean among the objectives and the own loss, 1 the best; equals share theirs."""
@@ -58,6 +58,11 @@ class ArenaResult:
     def to_dict(self) -> dict[str, Any]:
         """What JSON can hold."""
         return asdict(self)
+
+    def _over(self, row: str) -> MeanStd:
+        over = mean_std(self.values[row])
+        assert over is not None
+        return over
 
 
 def compare(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from nearfar.pipelines.markdown_table import table
 from nearfar.pipelines.objectives.arenas import OWN, UNTRAINED
 from nearfar.pipelines.objectives.comparison import ArenaResult
 
@@ -17,20 +18,22 @@ def markdown(results: Sequence[ArenaResult]) -> str:
     """
     ordered = sorted(mean_ranks(results).items(), key=lambda pair: pair[1])
     best = {result.domain: max(map(result.mean, _ranked(result))) for result in results}
-    lines = [
-        f"| objective | {' | '.join(result.domain for result in results)} | mean rank |",
-        f"|--|{'--|' * len(results)}--|",
+    headings = ["objective", *(result.domain for result in results), "mean rank"]
+    named = [(row, row, f"{rank:.1f}") for row, rank in ordered]
+    named += [(OWN, "*the method's own*", ""), (UNTRAINED, "*no contrast*", "")]
+    rows = [
+        [name, *(_cell(result, row, best[result.domain]) for result in results), rank]
+        for row, name, rank in named
     ]
-    for row, rank in ordered:
-        cells = [_cell(result, row, best[result.domain]) for result in results]
-        lines.append(f"| {row} | {' | '.join(cells)} | {rank:.1f} |")
-    for row, name in ((OWN, "the method's own"), (UNTRAINED, "no contrast")):
-        cells = [_cell(result, row, best[result.domain]) for result in results]
-        lines.append(f"| *{name}* | {' | '.join(cells)} | |")
     notes = [f"{r.domain}: {r.title}; its own loss is {r.own}." for r in results]
     count = len(results[0].seeds) if results else 0
     return "\n".join(
-        [*lines, "", f"Mean ± standard deviation over {count} seeds, in %. " + " ".join(notes), ""]
+        [
+            table(headings, rows),
+            "",
+            f"Mean ± standard deviation over {count} seeds, in %. " + " ".join(notes),
+            "",
+        ]
     )
 
 
