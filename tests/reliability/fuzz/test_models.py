@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zipfile
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +185,68 @@ def test_ranks(fuzz: Any, data: st.DataObject) -> None:
             values = found.values(f"ndcg_at_10{protocol}")
             assert values.shape == (len(found.ranks[""]),)
             assert ((values >= 0) & (values <= 1)).all()
+
+
+@pytest.fixture(scope="session", params=[2, 4], ids="protocol{}".format)
+def recbole_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """As RecBole writes it: weights, numbers, and the Config of the run as an object. It can be read."""
+    if not installed("recbole"):
+        pytest.skip("RecBole is not installed")
+    from nearfar.interop.recbole import compat
+
+    with compat():
+        from recbole.config.configurator import Config
+
+        config = Config.__new__(Config)
+        config.__dict__.update(final_config_dict={"dim": 4, "device": torch.device("cpu")}, dataset="x")
+        weights = OrderedDict(w=torch.randn(3, 2), b=torch.nn.Parameter(torch.zeros(3)))
+        content = {
+            "config": config,
+            "epoch": 3,
+            "best": np.float64(0.25),
+            "state_dict": weights,
+            "kinds": {1},
+        }
+        file = io.BytesIO()
+        torch.save(content, file, pickle_protocol=request.param)
+    folder = tmp_path_factory.mktemp("recbole")
+    (folder / "saved.pth").write_bytes(file.getvalue())
+    found = _as_recbole(folder)
+    assert found["config"].final_config_dict == config.final_config_dict
+    assert torch.equal(found["state_dict"]["w"], weights["w"])
+    assert (found["best"], found["kinds"]) == (0.25, {1})
+    return file.getvalue()
+
+
+def _repacked(archive: bytes, name: str, content: bytes) -> bytes:
+    """The archive with another file in it, its checksum right."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(file, "w") as new:
+        for each in old.namelist():
+            new.writestr(each, content if each == name else old.read(each))
+    return file.getvalue()
+
+
+def _as_recbole(folder: Path) -> Any:
+    """What its own code gets from ``torch.load``."""
+    from nearfar.interop.recbole import compat
+
+    scope = {"__name__": "recbole.trainer.trainer", "path": folder / "saved.pth", "torch": torch}
+    with compat():
+        exec("found = torch.load(path, map_location='cpu')", scope)
+    return scope["found"]
+
+
+@pytest.mark.interop
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
+@given(data=st.data())
+def test_checkpoints_of_recbole(fuzz: Any, recbole_checkpoint: bytes, data: st.DataObject) -> None:
+    """Bytes of the file, or of the pickle in it, the archive around it being whole."""
+    content = recbole_checkpoint
+    if data.draw(st.booleans()):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            content = _repacked(content, name, data.draw(fuzz.spoilt_bytes(archive.read(name))))
+    else:
+        content = data.draw(fuzz.spoilt_bytes(content))
+    fuzz.read({"saved.pth": content}, _as_recbole)

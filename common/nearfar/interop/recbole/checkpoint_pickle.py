@@ -51,6 +51,10 @@ def _encode(text: str, encoding: str) -> bytes:
 _CALLED: dict[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("builtins", "set"): set,
+    (
+        "__builtin__",
+        "set",
+    ): set,  # its name in pickles of protocol 2, which torch.save writes unless told otherwise
     ("_codecs", "encode"): _encode,
     ("torch", "device"): torch.device,
     ("torch", "Size"): torch.Size,

@@ -7,7 +7,7 @@ import types
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from nearfar.errors import CheckpointError, ConfigError
+from nearfar.errors import CheckpointError, ConfigError, first_line
 from nearfar.interop.recbole.patching import called_by_recbole, patched, recbole_module
 
 if TYPE_CHECKING:
@@ -50,8 +50,13 @@ def _loading(**how: Any) -> Iterator[None]:
             return original(*args, **kwargs)
         try:
             return original(*args, **(kwargs | how))
+        except (FileNotFoundError, PermissionError):
+            raise
         except pickle.UnpicklingError as error:
             raise CheckpointError(f"{args[0]} is refused: {error}") from None
+        except Exception as error:  # a damaged file can raise anything
+            why = f"{type(error).__name__}: {first_line(error)}"
+            raise CheckpointError(f"{args[0]} cannot be read ({why}); take another, or train again") from None
 
     with patched(torch, "load", load):
         yield
