@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,3 +172,24 @@ def write_npz(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Function that leaves what an installer leaves of a package: a module, and what its metadata names."""
+
+    def installed(
+        name: str, module: str, value: str, folder: str = "site", group: str = "nearfar.methods"
+    ) -> Path:
+        site = tmp_path / folder
+        described = site / f"{name}-1.0.dist-info"
+        described.mkdir(parents=True)
+        (site / f"{name}.py").write_text(module)
+        (described / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (described / "entry_points.txt").write_text(f"[{group}]\nall = {value}\n")
+        if str(site) not in sys.path:
+            monkeypatch.syspath_prepend(str(site))
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return site
+
+    return installed

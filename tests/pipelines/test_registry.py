@@ -32,25 +32,6 @@ METHODS = by_name([
 """
 
 
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Function that leaves what an installer leaves of a package: a module, and what its metadata names."""
-
-    def installed(name: str, module: str, value: str, folder: str = "site") -> Path:
-        site = tmp_path / folder
-        described = site / f"{name}-1.0.dist-info"
-        described.mkdir(parents=True)
-        (site / f"{name}.py").write_text(module)
-        (described / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (described / "entry_points.txt").write_text(f"[nearfar.methods]\nall = {value}\n")
-        if str(site) not in sys.path:
-            monkeypatch.syspath_prepend(str(site))
-        monkeypatch.delitem(sys.modules, name, raising=False)
-        return site
-
-    return installed
-
-
 def test_another_package_brings_a_method(install: Install) -> None:
     own = list(methods())
     assert {name.partition(".")[0] for name in own} >= set(DOMAINS)
@@ -93,7 +74,9 @@ def test_the_command_line_lists_it_without_torch(install: Install) -> None:
 
 def test_a_taken_name_is_refused(install: Install) -> None:
     install("elsewhere_four", ENTRY.format(name="longtail.sbcl"), "elsewhere_four:METHODS")
-    with pytest.raises(ConfigError, match=r"package elsewhere_four brings a method 'longtail\.sbcl'.*rename"):
+    with pytest.raises(
+        ConfigError, match=r"package elsewhere_four brings the method 'longtail\.sbcl'.*rename"
+    ):
         methods()
 
 
@@ -114,7 +97,7 @@ def test_a_broken_package_keeps_nobody_from_the_others(
     assert list(methods()) == own
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "methods of the package broken are left out" in said
+    assert "the methods of the package broken are left out" in said
     assert what in said
     with pytest.raises(ConfigError, match="unknown method"):
         find("broken.method")

@@ -57,6 +57,9 @@ def test_the_hash_knows_the_objective_and_its_parameters() -> None:
         (("objective=zzz",), "there is no objective 'zzz'; graph can have infonce, ntxent"),
         (("objective.sigma=1",), "the name of an objective expected, for example objective=dcl"),
         (("objective=3",), "the name of an objective expected"),
+        (("objective.name=[dcl]",), "the name of an objective expected"),
+        (("objective.name={dcl: 1}",), "the name of an objective expected"),
+        (("objective.name=null",), "the name of an objective expected"),
         (
             ("objective=dcl", "objective.sigma=1"),
             "sigma is no parameter of dcl but of dclw; dcl takes temperature",

@@ -6,7 +6,14 @@ in :mod:`~nearfar.selectable.offers`. None of that imports torch. :mod:`~nearfar
 
 from nearfar.selectable.choice import read_objective
 from nearfar.selectable.offers import Offers
-from nearfar.selectable.registry import OBJECTIVES, ObjectiveEntry
+from nearfar.selectable.registry import OBJECTIVES, ObjectiveEntry, known_objectives
 from nearfar.selectable.settings import ObjectiveSettings
 
-__all__ = ["OBJECTIVES", "ObjectiveEntry", "ObjectiveSettings", "Offers", "read_objective"]
+__all__ = [
+    "OBJECTIVES",
+    "ObjectiveEntry",
+    "ObjectiveSettings",
+    "Offers",
+    "known_objectives",
+    "read_objective",
+]

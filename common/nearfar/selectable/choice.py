@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from nearfar.config import suggest
 from nearfar.selectable.offers import Offers
-from nearfar.selectable.registry import OBJECTIVES, ObjectiveEntry
+from nearfar.selectable.registry import ObjectiveEntry, known_objectives
 from nearfar.selectable.settings import ObjectiveSettings
 
 
@@ -45,14 +45,14 @@ def read_objective(offers: Offers) -> Callable[[type[Any], Any], Any]:
 
 
 def _entry(values: Any, offers: Offers) -> ObjectiveEntry:
-    if not isinstance(values, Mapping) or "name" not in values:
+    if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
         raise ValueError("the name of an objective expected, for example objective=dcl")
-    name = values["name"]
-    if name not in OBJECTIVES:
-        usable = [entry.name for entry in OBJECTIVES.values() if offers.refusal(entry.needs) is None]
-        hint = suggest(str(name), OBJECTIVES, f"{offers.domain} can have {', '.join(usable)}")
+    name, known = values["name"], known_objectives()
+    if name not in known:
+        usable = [entry.name for entry in known.values() if offers.refusal(entry.needs) is None]
+        hint = suggest(str(name), known, f"{offers.domain} can have {', '.join(usable)}")
         raise ValueError(f"there is no objective {name!r}; {hint}")
-    return OBJECTIVES[name]
+    return known[name]
 
 
 def _settings(entry: ObjectiveEntry, values: Mapping[str, Any]) -> ObjectiveSettings:
@@ -61,7 +61,7 @@ def _settings(entry: ObjectiveEntry, values: Mapping[str, Any]) -> ObjectiveSett
     for key in values:
         if key == "name" or key in own:
             continue
-        owners = [other.name for other in OBJECTIVES.values() if key in other.settings.model_fields]
+        owners = [other.name for other in known_objectives().values() if key in other.settings.model_fields]
         if owners:
             raise ValueError(f"{key} is no parameter of {entry.name} but of {', '.join(owners)}; {takes}")
         raise ValueError(f"{key} is no parameter of {entry.name}; {suggest(key, own, takes)}")

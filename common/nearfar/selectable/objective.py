@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nearfar.objectives.ranks import Ranks
 from nearfar.runtime import initial_weights, stream_seed
-from nearfar.selectable.registry import OBJECTIVES, Size
+from nearfar.selectable.registry import Size, known_objectives
 from nearfar.selectable.settings import ObjectiveSettings, SlowCopySettings
 from nearfar.selectable.view_batch import ViewBatch
 from nearfar.training import EMA
@@ -44,7 +44,7 @@ class SelectedObjective(nn.Module):
         self, settings: ObjectiveSettings, sizes: Mapping[Size, int], seed: int, followed: nn.Module
     ) -> None:
         super().__init__()
-        self.settings, self.entry = settings, OBJECTIVES[settings.name]
+        self.settings, self.entry = settings, known_objectives()[settings.name]
         module, _, name = self.entry.loss.partition(":")
         build: Any = getattr(importlib.import_module(module), name)
         wanted = {size: sizes[size] for size in self.entry.sizes}

@@ -22,6 +22,8 @@ NEEDED: Mapping[str, Need] = {
     "target_second": "target",
     "wrong": "wrong",
 }
+SHOWN = ("first", "second", "stacked", "rng", *NEEDED)
+"""All fields that an objective can take."""
 MEANING: Mapping[Need, str] = {
     "labels": "a label of every row",
     "more": "more than two views of a row",

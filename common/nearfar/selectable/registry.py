@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from nearfar.other_packages import with_others
 from nearfar.selectable import settings as s
-from nearfar.selectable.offers import NEEDED, Need
+from nearfar.selectable.offers import NEEDED, SHOWN, Need
 
+# A package names its entry, or a mapping of several, under this group in its pyproject.toml.
+GROUP = "nearfar.objectives"
 # What a module may want to know of the data at construction.
 Size: TypeAlias = Literal["dim", "num_classes", "num_rows"]
 # In time, of N rows with d features; memory is that of a tile of pairs at most, whatever the class.
@@ -28,6 +31,9 @@ class ObjectiveEntry:
         takes: Fields of a ``ViewBatch``, in the order of the arguments of its ``forward``.
         sizes: What its constructor wants to know of the data.
         cost: Growth of its time.
+
+    Raises:
+        ValueError: If the parts do not fit together.
     """
 
     name: str
@@ -39,6 +45,23 @@ class ObjectiveEntry:
     sizes: tuple[Size, ...] = ()
     cost: Cost = "N^2 d"
 
+    def __post_init__(self) -> None:
+        """Whoever brings one learns here what is wrong with it, not in the middle of a run."""
+        module, colon, attribute = self.loss.partition(":")
+        if not (module and colon and attribute):
+            raise ValueError(f"{self.name}: loss: module:attribute expected, got {self.loss!r}")
+        default = self.settings.model_fields["name"].default
+        if default != self.name:
+            raise ValueError(f"{self.name}: settings: its name is {default!r}; give both the same")
+        unknown = [field for field in self.takes if field not in SHOWN]
+        if unknown:
+            raise ValueError(f"{self.name}: takes: there is no {unknown[0]!r}; there are {', '.join(SHOWN)}")
+        if ("target" in self.needs) != issubclass(self.settings, s.SlowCopySettings):
+            raise ValueError(
+                f"{self.name}: settings: SlowCopySettings belong to what takes target_first or target_second; have "
+                "both, or neither"
+            )
+
     @property
     def needs(self) -> frozenset[Need]:
         """What a domain must give it beside two views."""
@@ -48,6 +71,15 @@ class ObjectiveEntry:
     def parameters(self) -> dict[str, object]:
         """Names and defaults."""
         return {name: f.default for name, f in self.settings.model_fields.items() if name != "name"}
+
+
+def known_objectives() -> dict[str, ObjectiveEntry]:
+    """All objectives by name: :data:`OBJECTIVES`, then those of other packages.
+
+    Raises:
+        ConfigError: If another package takes a name that is taken.
+    """
+    return with_others(OBJECTIVES, GROUP, ObjectiveEntry, "objective")
 
 
 def _by_name(entries: Sequence[ObjectiveEntry]) -> dict[str, ObjectiveEntry]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nearfar.objectives.ranks import Ranks
-from nearfar.selectable import OBJECTIVES
+from nearfar.selectable import known_objectives
 from nearfar.selectable.objective import SelectedObjective
 from nearfar.selectable.view_batch import ViewBatch
 from nearfar.testing.draws import draw
@@ -72,7 +72,7 @@ def built(
         small: With the parameters of ``SMALL``; else as published.
     """
     sizes: Any = {"dim": dim, "num_classes": CLASSES, "num_rows": 2 * count}
-    settings = OBJECTIVES[name].settings.model_validate(SMALL.get(name, {}) if small else {})
+    settings = known_objectives()[name].settings.model_validate(SMALL.get(name, {}) if small else {})
     return SelectedObjective(settings, sizes, 0, nn.Identity()).to(dtype)
 
 

@@ -23,7 +23,7 @@ from nearfar.pipelines.study_cli import (
     write_results,
 )
 from nearfar.pipelines.study_record import record_study, study_store
-from nearfar.selectable import OBJECTIVES
+from nearfar.selectable import known_objectives
 from nearfar.tracking import Store
 
 
@@ -87,7 +87,7 @@ def _run(given: argparse.Namespace) -> None:
 def _chosen(given: argparse.Namespace) -> list[Arena]:
     """Whatever can be refused is refused before anything is trained."""
     check_known("domains", given.domains, ARENAS)
-    check_known("objectives", given.objectives or [], OBJECTIVES)
+    check_known("objectives", given.objectives or [], known_objectives())
     check_counts(seeds=given.seeds, trials=given.trials, workers=given.workers)
     check_place(given.out)
     check_place(given.plot)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nearfar.pipelines.registry import find
-from nearfar.selectable import OBJECTIVES
+from nearfar.selectable import known_objectives
 from nearfar.tuning.space import Float, Int, Range
 
 OWN = "own"
@@ -56,7 +56,7 @@ class Arena:
     def objectives(self) -> list[str]:
         """Those it can have."""
         offers = find(self.method).load("offers")
-        return [name for name, entry in OBJECTIVES.items() if offers.refusal(entry.needs) is None]
+        return [name for name, entry in known_objectives().items() if offers.refusal(entry.needs) is None]
 
     @property
     def rows(self) -> list[str]:
@@ -82,7 +82,7 @@ class Arena:
         """
         if row == OWN:
             return {**self.ranges, **self.own_ranges}
-        fields = OBJECTIVES[row].settings.model_fields
+        fields = known_objectives()[row].settings.model_fields
         own = {f"objective.{name}": PARAMETERS[name] for name in fields if name in PARAMETERS}
         return {**self.ranges, **own}
 

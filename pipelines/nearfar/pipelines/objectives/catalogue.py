@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nearfar.pipelines.registry import methods
-from nearfar.selectable import OBJECTIVES, ObjectiveEntry, Offers
+from nearfar.selectable import ObjectiveEntry, Offers, known_objectives
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def offers() -> dict[str, Offers]:
 def catalogue() -> list[Listed]:
     """All objectives, in the order of the registry."""
     known = offers()
-    return [_listed(entry, known) for entry in OBJECTIVES.values()]
+    return [_listed(entry, known) for entry in known_objectives().values()]
 
 
 def _listed(entry: ObjectiveEntry, known: Mapping[str, Offers]) -> Listed:
