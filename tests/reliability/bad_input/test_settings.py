@@ -170,6 +170,38 @@ def test_every_number_of_every_method(method: str, record_property: Any) -> None
     record_property("bad_inputs", 4 * len(names))
 
 
+def keys(model: type[Settings], prefix: str = "") -> Iterator[str]:
+    """All keys of settings, those of groups and the groups themselves."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if isinstance(field.default, Settings):
+            yield from keys(type(field.default), f"{prefix}{name}.")
+        elif name == "objective":  # a group, once it has a name
+            yield from (f"{prefix}{name}.name", f"{prefix}{name}.temperature")
+
+
+ODD = ["null", "[]", "[a]", "[[1]]", "{}", "{a:}", "{name:}", "{1:}", "{null:}", "{[1]:}", "''", "x", "true"]
+ODD += ["nan", ".inf", "-1", "1e30", "'\\0'"]
+
+
+@pytest.mark.parametrize("method", sorted(methods()))
+@pytest.mark.row("B05")
+def test_any_value_of_any_setting(method: str, record_property: Any) -> None:
+    """It is taken or refused, whatever its type; none of it raises anything else."""
+    config_class: Any = find(method).load("config")
+    refusals = []
+    for key in keys(config_class):
+        for text in ODD:
+            try:
+                resolve(config_class, [override_layer([f"{key}={text}"])])
+            except ConfigError as error:
+                refusals.append((key, text, str(error)))
+    assert len(refusals) > 100
+    nameless = [refusal for refusal in refusals if refusal[0].partition(".")[0] not in refusal[2]]
+    assert not nameless
+    record_property("bad_inputs", len(refusals))
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
