@@ -9,7 +9,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -118,8 +119,47 @@ def resolve(config_class: type[ConfigT], layers: Iterable[Layer]) -> ConfigT:
     try:
         return config_class.model_validate(merged)
     except ValidationError as error:
-        lines = [_explain(config_class, detail, layers) for detail in error.errors()]
+        lines = [_explain(config_class, detail, layers) for detail in _joined(config_class, error.errors())]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _joined(config_class: type[BaseModel], details: Iterable[ErrorDetails]) -> list[ErrorDetails]:
+    """Where a value may be of several kinds, pydantic has a problem for each kind, named after it: here, one."""
+    found: list[ErrorDetails] = []
+    for detail in details:
+        path = _without_kind(config_class, detail["loc"])
+        if path != detail["loc"] and found and found[-1]["loc"] == path:
+            found[-1]["msg"] += f"; or: {detail['msg']}"
+        else:
+            found.append({**detail, "loc": path})
+    return found
+
+
+def _without_kind(config_class: type[BaseModel], path: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    model: type[BaseModel] | None = config_class
+    for place, part in enumerate(path, 1):
+        field = None if model is None else model.model_fields.get(str(part))
+        if field is None:
+            break
+        kinds = _kinds(field.annotation)
+        if len(kinds) > 1:
+            return path[:place]
+        model = next(iter(_models(kinds)), None)
+    return path
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """Types of a value, without that of ``None``."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return [kind for part in get_args(annotation) for kind in _kinds(part)]
+    return [] if annotation is NoneType else [annotation]
+
+
+def _models(kinds: Iterable[Any]) -> list[type[BaseModel]]:
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
 
 
 def _explain(config_class: type[BaseModel], detail: ErrorDetails, layers: Sequence[Layer]) -> str:
@@ -141,8 +181,12 @@ def _explain(config_class: type[BaseModel], detail: ErrorDetails, layers: Sequen
 
 
 def _source(layers: Sequence[Layer], path: Sequence[str]) -> str:
-    """Name of the layer that a value came from."""
-    return next((layer.source for layer in reversed(layers) if _holds(layer.values, path)), "default")
+    """Name of the layer that a value came from, or what it is a part of."""
+    for length in range(len(path), 0, -1):
+        for layer in reversed(layers):
+            if _holds(layer.values, path[:length]):
+                return layer.source
+    return "default" if path or not layers else layers[-1].source
 
 
 def _holds(values: Any, path: Sequence[str]) -> bool:
@@ -156,9 +200,7 @@ def _holds(values: Any, path: Sequence[str]) -> bool:
 def _keys(config_class: type[BaseModel], path: Sequence[str]) -> list[str]:
     """Field names of the model that sits at ``path`` below ``config_class``."""
     for part in path:
-        annotation = config_class.model_fields[part].annotation
-        candidates = (annotation, *get_args(annotation))
-        models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        models = _models(_kinds(config_class.model_fields[part].annotation))
         if not models:
             return []
         config_class = models[0]

@@ -16,6 +16,7 @@ a file that includes itself            here: there are no includes; aliases of t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -75,6 +76,22 @@ def test_a_setting(way: str, key: str, text: str, value: str, fix: str, refuses:
         resolve(MCLRecConfig, [given(way, key, text, tmp_path)])
     layer = given(way, key, text, tmp_path)
     assert source in layer.source
+
+
+@pytest.mark.parametrize(
+    ("method", "word", "told"),
+    [
+        ("graph.pot", "logit_scale=x", "logit_scale: .*number.*; or: .*'auto', got 'x' (command line)"),
+        ("calibration.rcal", "milestones=[1, x]", "milestones.1: .*integer, got 'x' (command line)"),
+    ],
+)
+@refused_case
+def test_a_part_and_one_of_several_kinds(method: str, word: str, told: str) -> None:
+    """One line, the name that one gave, and where one gave it."""
+    with pytest.raises(ConfigError) as caught:
+        resolve(find(method).load("config"), [override_layer([word])])
+    pattern = re.escape(told).replace(r"\.\*", ".*")
+    assert re.fullmatch(pattern, str(caught.value)), str(caught.value)
 
 
 @pytest.mark.parametrize("way", WAYS)
