@@ -82,6 +82,8 @@ def test_a_setting(way: str, key: str, text: str, value: str, fix: str, refuses:
     ("method", "word", "told"),
     [
         ("graph.pot", "logit_scale=x", "logit_scale: .*number.*; or: .*'auto', got 'x' (command line)"),
+        ("graph.pot", "logit_scale=0", "logit_scale: above 0 or auto expected, got 0.0 (command line)"),
+        ("calibration.rcal", "epochs=3", "pretrain.epochs: at most epochs=3 expected.*(default)"),
         ("calibration.rcal", "milestones=[1, x]", "milestones.1: .*integer, got 'x' (command line)"),
     ],
 )
