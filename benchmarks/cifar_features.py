@@ -317,7 +317,7 @@ def tables(results: Mapping[str, Any]) -> str:
 
 def _percent(values: Sequence[float | None]) -> str:
     found = mean_std(values)
-    return "cannot run" if found is None else f"{100 * found.mean:.1f} ± {100 * found.std:.1f}"
+    return "cannot run" if found is None else found.percent()
 
 
 def say(line: str) -> None:

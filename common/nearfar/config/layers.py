@@ -177,9 +177,8 @@ def _explain(config_class: type[BaseModel], detail: ErrorDetails, layers: Sequen
         return f"{field}: a number or text is expected, got the boolean {detail['ctx']['value']} ({given_by})"
     message = detail["msg"].removeprefix("Value error, ")
     named = message.partition(":")[0].split(".")
-    if (
-        not path and named[0] in config_class.model_fields
-    ):  # a check of several settings names the one to change
+    # A check of several settings names the one to change.
+    if not path and named[0] in config_class.model_fields:
         return f"{message} ({_source(layers, named)})"
     given = "" if isinstance(detail["input"], Mapping) else f", got {detail['input']!r}"
     return f"{key or config_class.__name__}: {message}{given} ({source})"

@@ -21,6 +21,26 @@ class MeanStd:
     std: float
     n: int
 
+    def metrics(self, name: str) -> dict[str, float]:
+        """As a run records it: ``<name>_mean``, ``_std`` and ``_n``.
+
+        Args:
+            name: Of the metric.
+        """
+        return {f"{name}_mean": self.mean, f"{name}_std": self.std, f"{name}_n": float(self.n)}
+
+    def percent(self, digits: int = 1) -> str:
+        """As a table has it, in %.
+
+        Args:
+            digits: After the point.
+
+        Example:
+            >>> MeanStd(0.5, 0.0125, 3).percent()
+            '50.0 ± 1.2'
+        """
+        return f"{100 * self.mean:.{digits}f} ± {100 * self.std:.{digits}f}"
+
 
 def mean_std(values: Sequence[float | None]) -> MeanStd | None:
     """Mean and deviation of the values that there are.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nearfar.config import RunConfig, config_hash, decisive
 from nearfar.messages import warn
@@ -14,9 +15,9 @@ from nearfar.tracking.names import slug
 from nearfar.training import Task
 from nearfar.tuning import SearchSpace, StudyPlan, Work, open_storage, pruner
 
-__all__ = ["RUN", "Search"]
+__all__ = ["Search", "known_run"]
 
-RUN = "nearfar.run"  # what the study keeps of its MLflow run
+_RUN = "nearfar.run"
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,8 @@ class Search:
             return None
         outbox = self.folder(task) / "study.jsonl"
         with job.store.lock():
-            known = job.study.user_attrs.get(RUN)
-            if known is not None and not outbox.exists():
+            known = known_run(job.study)
+            if known and not outbox.exists():
                 return None
             run = start_run(
                 open_store(config.tracking.uri),
@@ -139,7 +140,17 @@ class Search:
                 },
                 outbox=outbox,
                 warn=warn,
-                resume=known is not None,
+                resume=bool(known),
             )
-            job.study.set_user_attr(RUN, {"reference": run.reference, "run_id": run.run_id})
+            job.study.set_user_attr(_RUN, {"reference": run.reference, "run_id": run.run_id})
         return run
+
+
+def known_run(study: Any) -> dict[str, str]:
+    """``reference`` and ``run_id`` of the MLflow run above all trials; empty where there is none.
+
+    Args:
+        study: Optuna's study.
+    """
+    kept: dict[str, str] = study.user_attrs.get(_RUN) or {}
+    return kept

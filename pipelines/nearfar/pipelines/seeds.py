@@ -78,7 +78,7 @@ def summarise(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     for name in sorted(set.intersection(*(set(row) for row in rows))):
         over = mean_std([row[name] for row in rows])
         assert over is not None
-        summary |= {f"{name}_mean": over.mean, f"{name}_std": over.std, f"{name}_n": float(over.n)}
+        summary |= over.metrics(name)
     return summary
 
 

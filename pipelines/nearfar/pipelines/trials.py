@@ -11,7 +11,7 @@ from statistics import fmean
 from nearfar.config import RunConfig
 from nearfar.messages import warn
 from nearfar.pipelines.identity import process_tags
-from nearfar.pipelines.search import RUN, Search
+from nearfar.pipelines.search import Search, known_run
 from nearfar.pipelines.train import train
 from nearfar.tracking import TrackedRun, experiment_name, open_store, start_run
 from nearfar.training import Task
@@ -92,7 +92,7 @@ class Trials:
     def _begin(self, attempt: Attempt, folder: Path) -> TrackedRun | None:
         if not self.config.tracking.enabled:
             return None
-        above = (self.job.study.user_attrs.get(RUN) or {}).get("reference")
+        above = known_run(self.job.study).get("reference")
         run = start_run(
             open_store(self.config.tracking.uri),
             experiment=experiment_name(self.task.domain, self.task.card.name),

@@ -19,7 +19,7 @@ from nearfar.config import RunConfig, config_hash, decisive
 from nearfar.errors import ConfigError, NearfarError
 from nearfar.interruption import Interruption
 from nearfar.pipelines.registry import find
-from nearfar.pipelines.search import RUN, Search
+from nearfar.pipelines.search import Search, known_run
 from nearfar.pipelines.seeds import Group, Job, run_jobs
 from nearfar.pipelines.settings import resolve_settings
 from nearfar.pipelines.study_plots import draw_study
@@ -218,7 +218,7 @@ def _finish(
         hashes = [config_hash(resolve_settings(entry, job.overrides, job.config_file)) for job in jobs]
         if hashes[0] == hashes[1]:  # nothing better was found than what one has anyway
             jobs = jobs[:1]
-        above = (study.user_attrs.get(RUN) or {}).get("reference")
+        above = known_run(study).get("reference")
         groups = run_jobs(
             jobs, workers=search.workers, resume="auto", parent_run_id=above, quiet=search.quiet
         )
@@ -238,13 +238,12 @@ def _finish(
         for path in draw_study(study, folder):
             parent.artifact(path, "plots")
         parent.log({config.selection.metric: float(best.value), **found["metrics"]}, 0)
-    known = study.user_attrs.get(RUN) or {}
     return TuneOutcome(
         study=search.study,
         best_value=float(best.value),
         best_params=dict(best.params),
         trials={state.lower(): states.count(state) for state in sorted(set(states))},
-        run_id=parent.run_id if parent is not None else known.get("run_id"),
+        run_id=parent.run_id if parent is not None else known_run(study).get("run_id"),
         recipe=str(recipe),
         **found,
     )

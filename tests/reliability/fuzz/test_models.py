@@ -138,9 +138,9 @@ CHECKPOINT = {
 }
 
 
-def _saved(content: Any) -> bytes:
+def _saved(content: Any, **how: Any) -> bytes:
     file = io.BytesIO()
-    torch.save(content, file)
+    torch.save(content, file, **how)
     return file.getvalue()
 
 
@@ -188,10 +188,10 @@ def test_ranks(fuzz: Any, data: st.DataObject) -> None:
 
 
 @pytest.fixture(scope="session", params=[2, 4], ids="protocol{}".format)
-def recbole_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def recbole_checkpoint(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, load_as_recbole: Any
+) -> bytes:
     """As RecBole writes it: weights, numbers, and the Config of the run as an object. It can be read."""
-    if not installed("recbole"):
-        pytest.skip("RecBole is not installed")
     from nearfar.interop.recbole import compat
 
     with compat():
@@ -199,7 +199,7 @@ def recbole_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.
 
         config = Config.__new__(Config)
         config.__dict__.update(final_config_dict={"dim": 4, "device": torch.device("cpu")}, dataset="x")
-        weights = OrderedDict(w=torch.randn(3, 2), b=torch.nn.Parameter(torch.zeros(3)))
+        weights = OrderedDict(w=torch.ones(3, 2), b=torch.nn.Parameter(torch.zeros(3)))
         content = {
             "config": config,
             "epoch": 3,
@@ -207,15 +207,14 @@ def recbole_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.
             "state_dict": weights,
             "kinds": {1},
         }
-        file = io.BytesIO()
-        torch.save(content, file, pickle_protocol=request.param)
-    folder = tmp_path_factory.mktemp("recbole")
-    (folder / "saved.pth").write_bytes(file.getvalue())
-    found = _as_recbole(folder)
+        written = _saved(content, pickle_protocol=request.param)
+    path = tmp_path_factory.mktemp("recbole") / "saved.pth"
+    path.write_bytes(written)
+    found = load_as_recbole(path)
     assert found["config"].final_config_dict == config.final_config_dict
     assert torch.equal(found["state_dict"]["w"], weights["w"])
     assert (found["best"], found["kinds"]) == (0.25, {1})
-    return file.getvalue()
+    return written
 
 
 def _repacked(archive: bytes, name: str, content: bytes) -> bytes:
@@ -227,20 +226,12 @@ def _repacked(archive: bytes, name: str, content: bytes) -> bytes:
     return file.getvalue()
 
 
-def _as_recbole(folder: Path) -> Any:
-    """What its own code gets from ``torch.load``."""
-    from nearfar.interop.recbole import compat
-
-    scope = {"__name__": "recbole.trainer.trainer", "path": folder / "saved.pth", "torch": torch}
-    with compat():
-        exec("found = torch.load(path, map_location='cpu')", scope)
-    return scope["found"]
-
-
 @pytest.mark.interop
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
 @given(data=st.data())
-def test_checkpoints_of_recbole(fuzz: Any, recbole_checkpoint: bytes, data: st.DataObject) -> None:
+def test_checkpoints_of_recbole(
+    fuzz: Any, load_as_recbole: Any, recbole_checkpoint: bytes, data: st.DataObject
+) -> None:
     """Bytes of the file, or of the pickle in it, the archive around it being whole."""
     content = recbole_checkpoint
     if data.draw(st.booleans()):
@@ -249,4 +240,4 @@ def test_checkpoints_of_recbole(fuzz: Any, recbole_checkpoint: bytes, data: st.D
             content = _repacked(content, name, data.draw(fuzz.spoilt_bytes(archive.read(name))))
     else:
         content = data.draw(fuzz.spoilt_bytes(content))
-    fuzz.read({"saved.pth": content}, _as_recbole)
+    fuzz.read({"saved.pth": content}, lambda folder: load_as_recbole(folder / "saved.pth"))

@@ -196,20 +196,13 @@ def test_a_graph_that_runs_programs_is_refused_and_does_not(tmp_path: Path) -> N
 
 
 @pytest.fixture
-def recbole_load(tmp_path: Path) -> Callable[..., Any]:
-    """``torch.load`` as RecBole's own code calls it, inside the session's scope."""
-    if not installed("recbole"):
-        pytest.skip("RecBole is not installed")
-    from nearfar.interop.recbole import compat
+def recbole_load(tmp_path: Path, load_as_recbole: Callable[..., Any]) -> Callable[..., Any]:
+    """Saves something, and loads it as RecBole does."""
 
     def load(content: Any, **how: Any) -> Any:
         path = tmp_path / "saved.pth"
         torch.save(content, path, pickle_protocol=4)
-        with compat(**how):
-            code = compile("import torch\nfound = torch.load(path)", "caller", "exec")
-            scope = {"__name__": "recbole.trainer.trainer", "path": path}
-            exec(code, scope)
-        return scope["found"]
+        return load_as_recbole(path, **how)
 
     return load
 

@@ -66,8 +66,7 @@ def _over_seeds(result: DomainResult) -> dict[str, float]:
     for metric in METRICS:
         for name, scores in result.scores.items():
             if (over := mean_std(scores.values[metric])) is not None:
-                key = f"{_part(metric)}/{metric}/{name}"
-                found |= {f"{key}_mean": over.mean, f"{key}_std": over.std, f"{key}_n": float(over.n)}
+                found |= over.metrics(f"{_part(metric)}/{metric}/{name}")
         for name, difference in result.differences.get(metric, {}).items():
             key = f"{_part(metric)}/{REFERENCE}_minus_{metric}/{name}"
             found |= {

@@ -77,7 +77,7 @@ def _cell(values: Sequence[float | None]) -> str:
     if found is None:
         return "not measured"
     part = "" if found.n == len(values) else f" [{found.n} of {len(values)} seeds]"
-    return f"{100 * found.mean:.1f} ± {100 * found.std:.1f}{part}"
+    return f"{found.percent()}{part}"
 
 
 def _difference(found: Difference | None) -> str:

@@ -69,8 +69,7 @@ def _over_seeds(result: DomainResult) -> dict[str, float]:
     for name, scores in result.scores.items():
         for kind, values in (("", scores.noisy), ("_true_labels", scores.clean)):
             if (over := mean_std(values)) is not None:
-                key = f"test/balanced_accuracy{kind}/{name}"
-                found |= {f"{key}_mean": over.mean, f"{key}_std": over.std, f"{key}_n": float(over.n)}
+                found |= over.metrics(f"test/balanced_accuracy{kind}/{name}")
     for name, difference in result.differences.items():
         key = f"test/{REFERENCE}_minus/{name}"
         found |= {key: difference.mean, f"{key}_p": difference.p_value, f"{key}_p_holm": difference.p_holm}

@@ -131,7 +131,7 @@ def _cell(found: MeanStd | None, seeds: int) -> str:
     if found is None:
         return "cannot run"
     part = "" if found.n == seeds else f" [{found.n} of {seeds} seeds]"
-    return f"{100 * found.mean:.1f} ± {100 * found.std:.1f}{part}"
+    return f"{found.percent()}{part}"
 
 
 def _tally(result: DomainResult) -> str:

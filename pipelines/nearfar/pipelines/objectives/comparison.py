@@ -41,13 +41,19 @@ class ArenaResult:
     values: Mapping[str, tuple[float, ...]]
     seconds: Mapping[str, float] = field(default_factory=dict)
 
+    def over(self, row: str) -> MeanStd:
+        """What its seeds come to."""
+        found = mean_std(self.values[row])
+        assert found is not None
+        return found
+
     def mean(self, row: str) -> float:
         """Over seeds."""
-        return self._over(row).mean
+        return self.over(row).mean
 
     def std(self, row: str) -> float:
         """Sample deviation over seeds; 0 for one."""
-        return self._over(row).std
+        return self.over(row).std
 
     def rank(self, row: str) -> float:
         """Place by mean among the objectives and the own loss, 1 the best; equals share theirs."""
@@ -58,11 +64,6 @@ class ArenaResult:
     def to_dict(self) -> dict[str, Any]:
         """What JSON can hold."""
         return asdict(self)
-
-    def _over(self, row: str) -> MeanStd:
-        over = mean_std(self.values[row])
-        assert over is not None
-        return over
 
 
 def compare(

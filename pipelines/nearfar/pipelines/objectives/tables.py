@@ -59,5 +59,5 @@ def _cell(result: ArenaResult, row: str, best: float) -> str:
     if row not in result.values:
         return "-"
     digits = 1 if best >= 0.1 else 2  # ranks among all items are small numbers
-    text = f"{100 * result.mean(row):.{digits}f} ± {100 * result.std(row):.{digits}f}"
+    text = result.over(row).percent(digits)
     return f"**{text}**" if result.mean(row) == best and row != UNTRAINED else text
